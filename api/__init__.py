@@ -1,0 +1,1 @@
+"""The HTTP front: accepts jobs and searches, answers polls. Never imports anything heavy."""

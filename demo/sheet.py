@@ -1,0 +1,165 @@
+"""The contact sheet: one row a search, the query at the left, its hits to the right.
+
+All measures are in points; the PNG has two pixels a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+DENSITY = 2
+MARGIN, GUTTER = 48, 16
+QUERY, TILE = (232, 168), (168, 126)
+QUERY_GAP = 40  # between the query and its first hit
+HEADER, ROW, FOOTER = 132, 236, 56
+
+INK, SOFT, FAINT, CARD, PAPER = "#1c1b19", "#6f6b64", "#e4e1da", "#f4f2ed", "#ffffff"
+ACCENT = "#d9480f"
+
+Box = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A hit: the picture's bytes, its cosine similarity, its payload in a few words."""
+
+    picture: bytes
+    score: float
+    caption: str
+    original: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A search: the query's picture, what kind of query it was, and a softer second line."""
+
+    picture: bytes
+    kind: str
+    note: str
+    hits: Sequence[Tile]
+
+
+def sheet(rows: Sequence[Row], path: Path, summary: str, title: str = "Lookalike") -> Path:
+    """Draw `rows` under a header of `title` and `summary`; writes a PNG."""
+    columns = max((len(row.hits) for row in rows), default=0)
+    width = 2 * MARGIN + QUERY[0] + QUERY_GAP + columns * (TILE[0] + GUTTER) - GUTTER
+    page = _Page(max(width, 640), HEADER + ROW * len(rows) + FOOTER)
+    _header(page, title, summary)
+    for number, row in enumerate(rows):
+        _row(page, row, HEADER + ROW * number)
+    _legend(page)
+    page.save(path)
+    return path
+
+
+def _header(page: _Page, title: str, summary: str) -> None:
+    page.text((MARGIN, 70), title, 30, INK, bold=True)
+    page.text((MARGIN, 98), summary, 13, SOFT, page.width - 2 * MARGIN)
+
+
+def _row(page: _Page, row: Row, top: float) -> None:
+    page.line(MARGIN, top, page.width - MARGIN)
+    top += 24
+    page.picture((MARGIN, top), QUERY, row.picture)
+    page.text((MARGIN, top + QUERY[1] + 20), row.kind, 12.5, INK, QUERY[0], bold=True)
+    page.text((MARGIN, top + QUERY[1] + 36), row.note, 10.5, SOFT, QUERY[0])
+    for number, hit in enumerate(row.hits):
+        left = MARGIN + QUERY[0] + QUERY_GAP + number * (TILE[0] + GUTTER)
+        _tile(page, hit, left, top)
+
+
+def _tile(page: _Page, hit: Tile, left: float, top: float) -> None:
+    page.picture((left, top), TILE, hit.picture)
+    if hit.original:
+        page.frame((left, top), TILE)
+    baseline = top + TILE[1] + 20
+    page.text((left, baseline), f"{hit.score:.2f}", 12.5, ACCENT if hit.original else INK, bold=True)
+    page.text((left, baseline + 16), hit.caption, 10.5, SOFT, TILE[0])
+
+
+def _legend(page: _Page) -> None:
+    baseline = page.height - 26
+    page.frame((MARGIN + 2, baseline - 9), (12, 9))
+    words = "the picture that the query was made from. Numbers are cosine similarities: 1.00 is the same vector."
+    page.text((MARGIN + 24, baseline), words, 10.5, SOFT)
+
+
+class _Page:
+    """A white page that is drawn on in points."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+        self._image = Image.new("RGB", (round(width * DENSITY), round(height * DENSITY)), PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+
+    def text(
+        self,
+        at: tuple[float, float],
+        words: str,
+        size: float,
+        colour: str,
+        room: float | None = None,
+        *,
+        bold: bool = False,
+    ) -> None:
+        """One line whose baseline starts at `at`; cut with an ellipsis where it is wider than `room`."""
+        font = _font(size, bold)
+        line = words if room is None else shortened(words, font, room * DENSITY)
+        self._draw.text(_scaled(at), line, fill=colour, font=font, anchor="ls")
+
+    def picture(self, at: tuple[float, float], size: tuple[float, float], data: bytes) -> None:
+        """The whole picture, upright, in the middle of a card of `size`."""
+        card = Image.new("RGB", _scaled(size), CARD)
+        with Image.open(BytesIO(data)) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
+        fitted = ImageOps.contain(upright, card.size, Image.Resampling.LANCZOS)
+        card.paste(fitted, ((card.width - fitted.width) // 2, (card.height - fitted.height) // 2))
+        self._image.paste(card, _scaled(at), _rounded(card.size, 6 * DENSITY))
+
+    def frame(self, at: tuple[float, float], size: tuple[float, float]) -> None:
+        (x, y), (width, height) = _scaled(at), _scaled(size)
+        out, radius = 2 * DENSITY + 2, 8 * DENSITY
+        box = (x - out, y - out, x + width + out - 1, y + height + out - 1)
+        self._draw.rounded_rectangle(box, min(radius, height // 2), outline=ACCENT, width=2 * DENSITY)
+
+    def line(self, left: float, y: float, right: float) -> None:
+        self._draw.line((*_scaled((left, y)), *_scaled((right, y))), fill=FAINT, width=DENSITY)
+
+    def save(self, path: Path) -> None:
+        dpi = 72 * DENSITY
+        self._image.save(path, "PNG", dpi=(dpi, dpi), optimize=True)
+
+
+def _scaled(pair: tuple[float, float]) -> tuple[int, int]:
+    return round(pair[0] * DENSITY), round(pair[1] * DENSITY)
+
+
+def _rounded(size: tuple[int, int], radius: int) -> Image.Image:
+    mask = Image.new("L", (size[0] * 2, size[1] * 2))  # drawn larger and reduced: smooth corners
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), radius * 2, fill=255)
+    return mask.resize(size, Image.Resampling.BOX)
+
+
+@cache
+def _font(size: float, bold: bool) -> Font:
+    """DejaVu Sans, which has every sign, where the system has it; else the one that Pillow brings along."""
+    try:
+        return ImageFont.truetype("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf", size * DENSITY)
+    except OSError:
+        return ImageFont.load_default(size * DENSITY)
+
+
+def shortened(words: str, font: Font, room: float) -> str:
+    """`words`, or as much of them as `room` pixels hold, ending in an ellipsis."""
+    if font.getlength(words) <= room:
+        return words
+    while words and font.getlength(words.rstrip() + "…") > room:
+        words = words[:-1]
+    return words.rstrip() + "…"

@@ -1,0 +1,1 @@
+"""What both halves need: settings, contract, errors, broker, ledger. Never anything heavy."""

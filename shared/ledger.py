@@ -1,0 +1,308 @@
+"""The durable record of jobs in Redis: what was accepted, who works on it, how it ended.
+
+Celery's messages are the doorbell; this is the record (ARCHITECTURE.md, "Why a ledger"). Every change is one
+Lua script of `shared/lua`, so it happens whole or not at all. Counters move in `commit` and on cancelling only.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+
+from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item
+from shared.errors import FailureCode, RequestCode, RequestError
+from shared.settings import Settings
+
+_LUA = Path(__file__).with_name("lua")
+_JOBS = "lookalike:jobs"
+_DUE = "lookalike:due"
+
+JobState = Literal["accepting", "queued", "running", "done", "cancelled"]
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """One job at one moment. While accepting, `total` is None and `pending` counts what came so far."""
+
+    id: str
+    collection: str
+    state: JobState
+    total: int | None
+    indexed: int
+    unchanged: int
+    failed: int
+    pending: int
+    failures: dict[str, int]
+    images_per_second: float | None
+    eta_seconds: float | None
+    created_at: float
+    finished_at: float | None
+    last_error: str | None
+
+
+class Ledger:
+    """Jobs, chunks and leases. Safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._redis = client
+        self._ttl = settings.job_ttl
+        self._lease_ms = int(settings.lease_seconds * 1000)
+        self._resend_ms = int(settings.resend_seconds * 1000)
+        self._max_attempts = settings.max_attempts
+        prelude = (_LUA / "prelude.lua").read_text()
+        self._scripts = {
+            path.stem: client.register_script(prelude + path.read_text())
+            for path in _LUA.glob("*.lua")
+            if path.stem != "prelude"
+        }
+
+    # Accepting
+
+    def open_job(self, collection: str) -> str:
+        """A new job in state `accepting`; returns its id."""
+        job = f"job_{secrets.token_hex(10)}"
+        now = time.time()
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(
+                _key(job),
+                mapping={
+                    "collection": collection,
+                    "state": "accepting",
+                    "created_at": int(now * 1000),
+                    "touched_at": int(now * 1000),
+                },
+            )
+            pipe.zadd(_JOBS, {job: int(now * 1_000_000)})
+            pipe.execute()
+        return job
+
+    def accept_chunk(self, job: str, items: Sequence[Item]) -> int:
+        """Make `items` durable as the job's next chunk; returns its number (from 1).
+
+        RequestError(JOB_CANCELLED) where the job takes no more.
+        """
+        number = self._run(
+            "accept",
+            job,
+            len(items),
+            _pack(ITEMS.dump_json(list(items), exclude_defaults=True)),
+            self._resend_ms,
+        )
+        if number == -1:
+            raise RequestError(
+                RequestCode.JOB_CANCELLED, f"Job `{job}` was cancelled while its body was read."
+            )
+        return int(number)
+
+    def seal_job(self, job: str) -> None:
+        """The body is read to its end: the total is known."""
+        self._run("seal", job, self._ttl)
+
+    # Working
+
+    def claim(self, job: str, number: int) -> Chunk | None:
+        """The chunk under a new lease, or None where it has ended or another worker holds it.
+
+        A chunk whose attempts are used up comes back too, with `attempt > max_attempts`: see `is_exhausted`.
+        """
+        token = secrets.token_hex(8)
+        verdict, *rest = self._run("claim", job, number, token, self._lease_ms, self._max_attempts, self._ttl)
+        if verdict in (b"ended", b"busy"):
+            return None
+        collection, body, attempt = rest
+        return Chunk(
+            job, number, collection.decode(), token, int(attempt), ITEMS.validate_json(zlib.decompress(body))
+        )
+
+    def is_exhausted(self, chunk: Chunk) -> bool:
+        """Whether the chunk broke too many runs to be tried again."""
+        return chunk.attempt > self._max_attempts
+
+    def renew(self, chunk: Chunk) -> Literal["held", "lost", "cancelled"]:
+        """Keep the lease for its whole length from now on."""
+        return self._run("renew", chunk.job, chunk.number, chunk.token, self._lease_ms).decode()
+
+    def release(self, chunk: Chunk, *, after: float, counts: bool, reason: str) -> None:
+        """Give the chunk back; it is sent again `after` seconds. `counts`: was this an attempt?"""
+        self._run(
+            "release", chunk.job, chunk.number, chunk.token, int(after * 1000), 0 if counts else 1, reason
+        )
+
+    def commit(self, report: ChunkReport) -> bool:
+        """Record how the chunk's items ended. False where that was recorded before: then nothing changes."""
+        failures = report.failures()
+        codes = Counter(failure.code for failure in failures)
+        rows = _pack(FAILURES.dump_json(failures, exclude_defaults=True)) if failures else b""
+        return bool(
+            self._run(
+                "commit",
+                report.chunk.job,
+                report.chunk.number,
+                self._ttl,
+                report.count("indexed"),
+                report.count("unchanged"),
+                report.count("failed"),
+                rows,
+                *(part for pair in codes.items() for part in pair),
+            )
+        )
+
+    def overdue(self, limit: int) -> list[tuple[str, int]]:
+        """Up to `limit` chunks (job, number) that stand still: no live lease, not sent lately.
+
+        Each is counted as sent from now on. Cancelled chunks whose lease ran out are ended on the way.
+        """
+        flat = self._run("overdue", limit, self._resend_ms, self._ttl)
+        return [(job.decode(), int(number)) for job, number in zip(flat[::2], flat[1::2], strict=True)]
+
+    # Reading and cancelling
+
+    def cancel(self, job: str, word: str = "") -> bool:
+        """What is not started is never done. False where the job had ended. `word` says why."""
+        self._require(job)
+        return bool(self._run("cancel", job, self._ttl, word))
+
+    def snapshot(self, job: str) -> JobSnapshot:
+        """The job now; RequestError(JOB_NOT_FOUND) where it never was or has expired."""
+        return _snapshot(job, self._require(job), time.time())
+
+    def jobs(self, limit: int, cursor: str | None = None) -> tuple[list[JobSnapshot], str | None]:
+        """A page of jobs, newest first, and the next page's cursor."""
+        newest = f"({cursor}" if cursor else "+inf"
+        page = self._redis.zrevrangebyscore(_JOBS, newest, "-inf", start=0, num=limit, withscores=True)
+        snapshots = []
+        for raw_id, _ in page:
+            record = self._redis.hgetall(_key(raw_id.decode()))
+            if record:
+                snapshots.append(_snapshot(raw_id.decode(), record, time.time()))
+            else:
+                self._redis.zrem(_JOBS, raw_id)
+        return snapshots, f"{page[-1][1]:.0f}" if len(page) == limit else None
+
+    def unfinished_jobs(self, collection: str) -> list[str]:
+        """Ids of the collection's jobs that have not ended."""
+        jobs = [raw_id.decode() for raw_id in self._redis.zrevrange(_JOBS, 0, -1)]
+        records = [(job, self._redis.hmget(_key(job), "collection", "state")) for job in jobs]
+        return [
+            job
+            for job, (name, state) in records
+            if name == collection.encode() and state not in (b"done", b"cancelled")
+        ]
+
+    def failures(self, job: str, limit: int, cursor: str | None = None) -> tuple[list[Failure], str | None]:
+        """A page of the job's failures and the next page's cursor, `<entry>.<row>` of the failure list."""
+        self._require(job)
+        entry, row = _parse_cursor(cursor)
+        page: list[Failure] = []
+        while len(page) < limit:
+            packed = self._redis.lindex(_key(job, "failures"), entry)
+            if packed is None:
+                return page, None
+            rows = _failure_rows(packed)
+            taken = rows[row : row + limit - len(page)]
+            page += taken
+            entry, row = (entry, row + len(taken)) if row + len(taken) < len(rows) else (entry + 1, 0)
+        more = self._redis.llen(_key(job, "failures")) > entry
+        return page, f"{entry}.{row}" if more else None
+
+    def all_failures(self, job: str) -> Iterator[Failure]:
+        """Every failure of the job, entry by entry."""
+        cursor: str | None = None
+        while True:
+            page, cursor = self.failures(job, 1000, cursor)
+            yield from page
+            if cursor is None:
+                return
+
+    def pending_chunks(self) -> int:
+        """Chunks of all jobs that have not ended."""
+        return int(self._redis.zcard(_DUE))
+
+    def _require(self, job: str) -> dict[bytes, bytes]:
+        record = self._redis.hgetall(_key(job))
+        if not record:
+            raise RequestError(
+                RequestCode.JOB_NOT_FOUND,
+                f"There is no job `{job}`. Ended jobs can be read for {self._ttl // 3600} hours.",
+            )
+        return record  # type: ignore[return-value]
+
+    def _run(self, script: str, *args: Any) -> Any:
+        return self._scripts[script](args=args)
+
+
+def _key(job: str, part: str | None = None) -> str:
+    return f"lookalike:job:{job}:{part}" if part else f"lookalike:job:{job}"
+
+
+def _pack(data: bytes) -> bytes:
+    return zlib.compress(data, 3)
+
+
+def _failure_rows(packed: bytes) -> list[Failure]:
+    kind, body = packed[:1], zlib.decompress(packed[1:])
+    if kind == b"F":
+        return FAILURES.validate_json(body)
+    return [
+        Failure(
+            item=item,
+            code=FailureCode.CANCELLED,
+            detail="The job was cancelled before this item was started.",
+            retryable=True,
+            attempts=0,
+        )
+        for item in ITEMS.validate_json(body)
+    ]
+
+
+def _parse_cursor(cursor: str | None) -> tuple[int, int]:
+    if cursor is None:
+        return 0, 0
+    entry, dot, row = cursor.partition(".")
+    if not (dot and entry.isascii() and entry.isdigit() and row.isascii() and row.isdigit()):
+        raise RequestError(RequestCode.INVALID_REQUEST, f"`{cursor}` is not a cursor that a page gave out.")
+    return int(entry), int(row)
+
+
+def _snapshot(job: str, record: dict[bytes, bytes], now: float) -> JobSnapshot:
+    def number(name: str) -> int:
+        return int(record.get(name.encode(), 0))
+
+    def moment(name: str) -> float | None:
+        return int(record[name.encode()]) / 1000 if name.encode() in record else None
+
+    indexed, unchanged, failed = number("indexed"), number("unchanged"), number("failed")
+    ended = indexed + unchanged + failed
+    pending = number("accepted") - ended
+    state = record[b"state"].decode()
+    started, finished = moment("started_at"), moment("finished_at")
+    busy = (finished or now) - started if started else 0.0
+    rate = ended / busy if busy > 0 and ended else None
+    return JobSnapshot(
+        id=job,
+        collection=record[b"collection"].decode(),
+        state=state,  # type: ignore[arg-type]
+        total=number("total") if b"total" in record else None,
+        indexed=indexed,
+        unchanged=unchanged,
+        failed=failed,
+        pending=pending,
+        failures={
+            name[5:].decode(): int(count)
+            for name, count in sorted(record.items())
+            if name.startswith(b"code:")
+        },
+        images_per_second=round(rate, 2) if rate else None,
+        eta_seconds=round(pending / rate, 1) if rate and pending and state != "cancelled" else None,
+        created_at=moment("created_at") or 0.0,
+        finished_at=finished,
+        last_error=record[b"last_error"].decode() if b"last_error" in record else None,
+    )

@@ -1,0 +1,56 @@
+-- What every script of the ledger shares. Keys are built here, so one Redis (not a cluster) holds the ledger.
+--   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times
+--   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
+--   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>
+--   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
+--   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again, or its lease runs out
+--   lookalike:jobs               sorted set: job -> microseconds of its creation
+local DUE = 'lookalike:due'
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function key(job, part)
+  if part then return 'lookalike:job:' .. job .. ':' .. part end
+  return 'lookalike:job:' .. job
+end
+
+local function number_of(job, field)
+  return tonumber(redis.call('HGET', key(job), field) or '0')
+end
+
+local function lease_is_live(job, n, now)
+  local till = redis.call('HGET', key(job, 'leases'), 'until:' .. n)
+  return till and tonumber(till) > now
+end
+
+-- The chunk has ended: nothing of it stays but what it counted.
+local function forget_chunk(job, n)
+  redis.call('HDEL', key(job, 'chunks'), n)
+  redis.call('HDEL', key(job, 'leases'), 'token:' .. n, 'until:' .. n, 'attempts:' .. n)
+  redis.call('ZREM', DUE, job .. '/' .. n)
+end
+
+-- The job is done once its total is known and every item has ended. From then on its time to be read runs.
+local function finish_if_ended(job, now, ttl)
+  local state = redis.call('HGET', key(job), 'state')
+  if state == 'accepting' or redis.call('HLEN', key(job, 'chunks')) > 0 then return end
+  if state ~= 'cancelled' then redis.call('HSET', key(job), 'state', 'done') end
+  redis.call('HSETNX', key(job), 'finished_at', now)
+  for _, part in ipairs({false, 'failures', 'leases'}) do
+    redis.call('EXPIRE', key(job, part), ttl)
+  end
+end
+
+-- A chunk of a cancelled job ends here: its items are failures of code `cancelled`, and its body becomes their rows.
+local function cancel_chunk(job, n)
+  local body = redis.call('HGET', key(job, 'chunks'), n)
+  local colon = string.find(body, ':', 1, true)
+  local items = tonumber(string.sub(body, 1, colon - 1))
+  redis.call('RPUSH', key(job, 'failures'), 'C' .. string.sub(body, colon + 1))
+  redis.call('HINCRBY', key(job), 'failed', items)
+  redis.call('HINCRBY', key(job), 'code:cancelled', items)
+  forget_chunk(job, n)
+end

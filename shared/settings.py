@@ -1,0 +1,129 @@
+"""Every knob of Lookalike: name, type, default, meaning. The one reader of the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _knob(default: object, doc: str, *, env: str | None = None, **bounds: object):  # type: ignore[no-untyped-def]
+    alias = {"validation_alias": AliasChoices(env)} if env else {}
+    return Field(default, description=doc, **alias, **bounds)  # type: ignore[call-overload]
+
+
+class Settings(BaseSettings):
+    """Read from `LOOKALIKE_<NAME>` variables; `REDIS_URL` and `QDRANT_URL` go by their usual names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOOKALIKE_", extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    # Where the other parts are
+    redis_url: str = _knob(
+        "redis://127.0.0.1:6379/0",
+        "Redis or Valkey: broker, results and the ledger. `unix:///path?db=0` is understood.",
+        env="REDIS_URL",
+    )
+    qdrant_url: str | None = _knob(
+        None, "A Qdrant server. Takes the embedded store's place.", env="QDRANT_URL"
+    )
+    qdrant_api_key: str | None = _knob(None, "The Qdrant server's API key.", env="QDRANT_API_KEY")
+    store_socket: Path | None = _knob(
+        None, "Unix socket of the embedded store's process. `lookalike up` sets it."
+    )
+    data: Path = _knob(Path("lookalike-data"), "The folder that `lookalike up` keeps everything in.")
+
+    # The model
+    model: str = _knob(
+        "facebook/dino-vits16",
+        "Hub id or folder of a transformers vision model, or `efficientnet-lite2` (needs no hub; "
+        "the default of `lookalike up`).",
+    )
+    model_revision: str | None = _knob(
+        None, "Commit of the hub model. The default model has one pinned; others default to `main`."
+    )
+    pooling: Literal["mean", "cls"] = _knob("mean", "How a transformer's tokens become one vector.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _knob(
+        "auto", "Where the model runs. A device asked for and missing is an error, never a silent fallback."
+    )
+    batch_size: int = _knob(16, "Images in one forward pass.", ge=1, le=4096)
+    embed_threads: int = _knob(
+        0, "Forward passes at once, one CPU thread each. 0: one a core on a CPU, one on a GPU.", ge=0, le=256
+    )
+
+    # Ingest
+    chunk_size: int = _knob(64, "Items that one queue message stands for.", ge=1, le=1000)
+    fetch_threads: int = _knob(16, "Images that one worker fetches and decodes at once.", ge=1, le=512)
+    lease_seconds: float = _knob(
+        60.0, "How long a silent worker keeps a chunk before another may take it.", gt=0
+    )
+    resend_seconds: float = _knob(30.0, "A chunk that nobody took for this long is sent again.", gt=0)
+    reconcile_seconds: float = _knob(5.0, "How often workers look for chunks that stand still.", gt=0)
+    max_attempts: int = _knob(
+        5, "Runs of a chunk that may die or break before its items are recorded as failed.", ge=1
+    )
+    job_ttl: int = _knob(604_800, "Seconds that an ended job can still be read.", ge=60)
+
+    # Fetching other people's URLs
+    fetch_allow: Annotated[tuple[Network, ...], NoDecode] = _knob(
+        (),
+        "Networks (CIDRs, comma-separated) exempt from the rule that only public addresses and the ports "
+        "80 and 443 are fetched.",
+    )
+    fetch_timeout: float = _knob(
+        10.0, "Seconds for one image in all: name, connection, redirects, body.", gt=0
+    )
+    fetch_max_bytes: int = _knob(20 * 2**20, "Largest image file, fetched or uploaded.", ge=1024)
+    fetch_max_redirects: int = _knob(5, "Redirects that are followed, each checked anew.", ge=0, le=20)
+    fetch_user_agent: str = _knob(
+        "Lookalike/0.1 (self-hosted visual search)", "How fetches introduce themselves."
+    )
+    max_pixels: int = _knob(50_000_000, "Largest picture, in pixels.", ge=1)
+
+    # The API
+    host: str = _knob("127.0.0.1", "Address that `lookalike up` serves on.")
+    port: int = _knob(8080, "Port that `lookalike up` serves on.", ge=0, le=65535)
+    api_keys: str | None = _knob(
+        None,
+        "`key=scope+scope,key=scope`; scopes are search, ingest and admin. Unset: open, on loopback only.",
+    )
+    max_body_bytes: int = _knob(1 * 2**30, "Largest request body.", ge=1024)
+    max_item_bytes: int = _knob(1 * 2**20, "Largest item: one NDJSON line, CSV row or JSON element.", ge=1024)
+    max_images_per_upload: int = _knob(1000, "Image parts in one upload request.", ge=1)
+    search_ttl: int = _knob(120, "Seconds that a search and its result can be read.", ge=1)
+    answer_seconds: float = _knob(10.0, "Longest that the API waits for a worker's quick answer.", gt=0)
+
+    # The command line
+    url: str = _knob("http://127.0.0.1:8080", "The API that the command line talks to.")
+    api_key: str | None = _knob(None, "The key that the command line sends.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _knob("INFO", "Least level that is logged.")
+
+    @field_validator("fetch_allow", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(
+            ipaddress.ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip()
+        )
+
+    @field_validator(
+        "qdrant_url", "qdrant_api_key", "store_socket", "model_revision", "api_keys", "api_key", mode="before"
+    )
+    @classmethod
+    def _blank_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @property
+    def celery_url(self) -> str:
+        """`redis_url` as Celery spells it: unix sockets are `redis+socket://…?virtual_host=N` there."""
+        if not self.redis_url.startswith("unix://"):
+            return self.redis_url
+        return self.redis_url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)

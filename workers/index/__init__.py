@@ -1,0 +1,1 @@
+"""Vectors and payloads: one interface, two engines."""

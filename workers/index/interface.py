@@ -1,0 +1,125 @@
+"""Vectors and payloads behind one interface, whichever engine keeps them.
+
+`server.py` speaks to a Qdrant server, `edge.py` owns qdrant-edge inside the store process, and `store.py` lets
+this machine's workers reach that process. Another vector database is one more file here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from shared.contract import ModelCard
+
+FieldType = Literal["keyword", "integer", "float", "bool", "datetime", "text", "uuid"]
+Filter = dict[str, Any]  # Qdrant's own filter JSON, already validated by the API
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A set of images under one model."""
+
+    name: str
+    card: ModelCard
+    images: int
+    indexes: dict[str, FieldType] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """An image: `id` is the client's own key (the engine stores UUIDv5 of it), `vector` float32[dimension]."""
+
+    id: str
+    payload: dict[str, Any]
+    vector: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ScoredPoint:
+    """An image with its cosine similarity to the query."""
+
+    id: str
+    score: float
+    payload: dict[str, Any]
+
+
+class Index(Protocol):
+    """Every method blocks until it is true; writes return only when they are durable.
+
+    Every method but `collections`, `find` and `create` raises RequestError(COLLECTION_NOT_FOUND) for a name that
+    does not stand. An engine that does not answer raises IndexUnavailable, a filter that it refuses
+    RequestError(INVALID_FILTER), and a vector that is not finite or of another dimension ValueError.
+    """
+
+    def collections(self) -> list[Collection]:
+        """All that stand, by name."""
+        ...
+
+    def find(self, name: str) -> Collection | None:
+        """One, with its exact count of images; None where it does not stand."""
+        ...
+
+    def create(self, name: str, card: ModelCard) -> bool:
+        """Make it. False where it stands already with this very model, ModelMismatch where with another."""
+        ...
+
+    def drop(self, name: str) -> None: ...
+
+    def ensure_indexes(self, name: str, fields: Mapping[str, FieldType]) -> None:
+        """Payload indexes: made where none stands. RequestError(INVALID_REQUEST) where one of another type does."""
+        ...
+
+    def upsert(self, name: str, points: Sequence[Point]) -> None:
+        """Write whole points, payload included; one that stands is replaced."""
+        ...
+
+    def set_payloads(self, name: str, payloads: Mapping[str, dict[str, Any]]) -> None:
+        """Replace the whole payload of images (by id); vectors stay."""
+        ...
+
+    def retrieve(self, name: str, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Point]:
+        """Those of `ids` that stand, by id."""
+        ...
+
+    def query(
+        self,
+        name: str,
+        vector: np.ndarray,
+        *,
+        filter: Filter | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        score_threshold: float | None = None,
+        exact: bool = False,
+    ) -> list[ScoredPoint]:
+        """Nearest first. Equal scores come in a stable order."""
+        ...
+
+    def scroll(
+        self, name: str, *, filter: Filter | None = None, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[Point], str | None]:
+        """A page of images and the cursor of the next one, None at the end."""
+        ...
+
+    def count(self, name: str, *, filter: Filter | None = None) -> int:
+        """Exactly how many."""
+        ...
+
+    def delete(self, name: str, ids: Sequence[str]) -> None:
+        """Ids that do not stand are no error."""
+        ...
+
+    def facet(
+        self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20
+    ) -> list[tuple[Any, int]]:
+        """The values of a keyword, integer or bool field and how many images have each, most first."""
+        ...
+
+    def ping(self) -> None:
+        """Raise IndexUnavailable unless the engine answers."""
+        ...
+
+    def close(self) -> None: ...
