@@ -25,7 +25,9 @@ class DataFolder:
             (self.path / "logs").mkdir(parents=True, exist_ok=True)
             self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise Refused(f"{self.path} cannot be the data folder ({error.strerror}); give --data.") from error
+            raise Refused(
+                f"{self.path} cannot be the data folder ({error.strerror}); give --data."
+            ) from error
         self._own()
 
     def _own(self) -> None:
@@ -58,10 +60,6 @@ class DataFolder:
             path.replace(path.with_suffix(".log.1"))
         path.touch()
         return path
-
-    def close(self) -> None:
-        """Let another `up` own it."""
-        os.close(self.lock)
 
 
 def _lives(holder: str) -> bool:

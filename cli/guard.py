@@ -1,8 +1,8 @@
 """The process that outlives a killed `lookalike up`, so that it leaves no orphans.
 
-`up` tells it over a pipe which process groups to watch. The pipe's end means that `up` is gone, however it went:
-what is still watched is ended then, and the folder of sockets removed. It also inherits the data folder's lock,
-so that a second `up` cannot begin on files that the first one's parts still hold.
+`up` tells it over a pipe which process groups to watch. The pipe's end means that `up` is gone, however it
+went: what is still watched is ended then, and the folder of sockets removed. It also inherits the data folder's
+lock, so that a second `up` cannot begin on files that the first one's parts still hold.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Guard:
             for group in self._groups:
                 self._tell("watch", group)
 
-    def close(self) -> None:
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """End what is still watched, remove the sockets' folder."""
         self.keep()
         self._process.communicate()

@@ -78,7 +78,7 @@ class Supervisor:
         self._signals = 0
 
     def run(self, when_ready: Callable[[], None]) -> bool:
-        """Start all, call `when_ready`, and keep them until a signal; whatever happens, stop what was started.
+        """Start all, call `when_ready`, keep them until a signal; whatever happens, stop what was started.
 
         False when a second signal cut the stop short. Raises GaveUp for a part that does not become ready, or
         that keeps dying.
@@ -157,7 +157,6 @@ class Supervisor:
         for child in reversed(self._children):
             if child.process is not None:
                 self._drain(child, asked)
-        self._guard.close()
         return self._signals == asked
 
     def _drain(self, child: Child, asked: int) -> None:

@@ -8,18 +8,23 @@ from pathlib import Path
 
 import click
 
+from cli.address import is_loopback, local_url
 from cli.errors import Refused
 from cli.folder import DataFolder
 from cli.guard import Guard
-from cli.parts import all_parts, environment, is_loopback, local_url
+from cli.parts import all_parts, environment
 from cli.supervisor import Supervisor
 from shared.settings import Settings
 
 
 @click.command()
 @click.option("--host", help="Address to serve on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to serve on; 0 takes a free one.  [default: 8080]")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder to keep everything in.  [default: lookalike-data]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to serve on; 0 takes a free one.  [default: 8080]"
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder to keep everything in.  [default: lookalike-data]"
+)
 @click.pass_obj
 def up(settings: Settings, host: str | None, port: int | None, data: Path | None) -> None:
     """Run everything on this machine, until Ctrl-C."""
@@ -32,17 +37,12 @@ def up(settings: Settings, host: str | None, port: int | None, data: Path | None
     folder.sign(url)
 
     sockets = _sockets_folder()
-    guard = Guard(sockets, folder.lock)
-    try:
-        parts = all_parts(chosen, sockets)
-    except Refused:
-        guard.close()
-        raise
-    click.echo("Starting Lookalike")
-    clean = Supervisor(parts, environment(chosen, sockets), folder, guard).run(
-        when_ready=lambda: click.echo(f"Lookalike is ready: {url}  (data in {folder.path}, Ctrl-C stops)")
-    )
-    folder.close()
+    with Guard(sockets, folder.lock) as guard:
+        supervisor = Supervisor(all_parts(chosen, sockets), environment(chosen, sockets), folder, guard)
+        click.echo("Starting Lookalike")
+        clean = supervisor.run(
+            when_ready=lambda: click.echo(f"Lookalike is ready: {url}  (data in {folder.path}, Ctrl-C stops)")
+        )
     click.echo("Stopped.")
     if not clean:
         raise click.exceptions.Exit(1)
@@ -73,4 +73,4 @@ def _free_port(host: str, port: int) -> int:
 
 def _sockets_folder() -> Path:
     # Not $TMPDIR, which can be long: a unix socket's path must stay under 104 bytes on macOS, 108 on Linux.
-    return Path(tempfile.mkdtemp(prefix="lookalike-", dir="/tmp"))  # noqa: S108
+    return Path(tempfile.mkdtemp(prefix="lookalike-", dir="/tmp"))

@@ -15,14 +15,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 DENSITY = 2
 MARGIN, GUTTER = 48, 16
-QUERY, TILE = (232, 168), (168, 126)
-QUERY_GAP = 40  # between the query and its first hit
-HEADER, ROW, FOOTER = 132, 236, 56
+TILE = (184, 138)
+QUERY_GAP = 56  # between the query and its first hit
+HEADER, ROW, FOOTER = 156, 244, 72
+SLIVER = 0.12  # a picture this near to the shape of its card fills it
 
 INK, SOFT, FAINT, CARD, PAPER = "#1c1b19", "#6f6b64", "#e4e1da", "#f4f2ed", "#ffffff"
 ACCENT = "#d9480f"
 
-Box = tuple[float, float, float, float]
+Point = tuple[float, float]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -38,19 +39,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Row:
-    """A search: the query's picture, what kind of query it was, and a softer second line."""
+    """A search: the query's picture, what kind of query it was, and up to two softer lines."""
 
     picture: bytes
     kind: str
-    note: str
+    notes: Sequence[str]
     hits: Sequence[Tile]
 
 
 def sheet(rows: Sequence[Row], path: Path, summary: str, title: str = "Lookalike") -> Path:
     """Draw `rows` under a header of `title` and `summary`; writes a PNG."""
     columns = max((len(row.hits) for row in rows), default=0)
-    width = 2 * MARGIN + QUERY[0] + QUERY_GAP + columns * (TILE[0] + GUTTER) - GUTTER
-    page = _Page(max(width, 640), HEADER + ROW * len(rows) + FOOTER)
+    page = _Page(max(_left(columns) - GUTTER + MARGIN, 760), HEADER + ROW * len(rows) + FOOTER)
     _header(page, title, summary)
     for number, row in enumerate(rows):
         _row(page, row, HEADER + ROW * number)
@@ -59,35 +59,45 @@ def sheet(rows: Sequence[Row], path: Path, summary: str, title: str = "Lookalike
     return path
 
 
+def _left(column: int) -> float:
+    """Where a hit's column begins."""
+    return MARGIN + TILE[0] + QUERY_GAP + column * (TILE[0] + GUTTER)
+
+
 def _header(page: _Page, title: str, summary: str) -> None:
-    page.text((MARGIN, 70), title, 30, INK, bold=True)
-    page.text((MARGIN, 98), summary, 13, SOFT, page.width - 2 * MARGIN)
+    page.text((MARGIN, 72), title, 30, INK, bold=True)
+    page.text((MARGIN, 100), summary, 13, SOFT, page.width - 2 * MARGIN)
+    page.text((MARGIN, HEADER - 12), "QUERY", 8.5, SOFT, bold=True)
+    page.text((_left(0), HEADER - 12), "NEAREST IN THE COLLECTION", 8.5, SOFT, bold=True)
 
 
 def _row(page: _Page, row: Row, top: float) -> None:
     page.line(MARGIN, top, page.width - MARGIN)
     top += 24
-    page.picture((MARGIN, top), QUERY, row.picture)
-    page.text((MARGIN, top + QUERY[1] + 20), row.kind, 12.5, INK, QUERY[0], bold=True)
-    page.text((MARGIN, top + QUERY[1] + 36), row.note, 10.5, SOFT, QUERY[0])
+    page.picture((MARGIN, top), TILE, row.picture)
+    _caption(page, (MARGIN, top), row.kind, row.notes, INK, TILE[0] + QUERY_GAP - GUTTER)
     for number, hit in enumerate(row.hits):
-        left = MARGIN + QUERY[0] + QUERY_GAP + number * (TILE[0] + GUTTER)
-        _tile(page, hit, left, top)
+        at = _left(number), top
+        page.picture(at, TILE, hit.picture)
+        _caption(page, at, f"{hit.score:.2f}", [hit.caption], ACCENT if hit.original else INK, TILE[0])
+        if hit.original:
+            page.frame(at, TILE)
 
 
-def _tile(page: _Page, hit: Tile, left: float, top: float) -> None:
-    page.picture((left, top), TILE, hit.picture)
-    if hit.original:
-        page.frame((left, top), TILE)
-    baseline = top + TILE[1] + 20
-    page.text((left, baseline), f"{hit.score:.2f}", 12.5, ACCENT if hit.original else INK, bold=True)
-    page.text((left, baseline + 16), hit.caption, 10.5, SOFT, TILE[0])
+def _caption(page: _Page, tile: Point, strong: str, soft: Sequence[str], colour: str, room: float) -> None:
+    """Under the tile: one bold line, then the soft ones."""
+    left, baseline = tile[0], tile[1] + TILE[1] + 22
+    page.text((left, baseline), strong, 12.5, colour, room, bold=True)
+    for number, line in enumerate(soft):
+        page.text((left, baseline + 17 + 15 * number), line, 10.5, SOFT, room)
 
 
 def _legend(page: _Page) -> None:
-    baseline = page.height - 26
+    baseline = page.height - 32
     page.frame((MARGIN + 2, baseline - 9), (12, 9))
-    words = "the picture that the query was made from. Numbers are cosine similarities: 1.00 is the same vector."
+    words = (
+        "the picture that the query was made from. Numbers are cosine similarities: 1.00 is the same vector."
+    )
     page.text((MARGIN + 24, baseline), words, 10.5, SOFT)
 
 
@@ -101,7 +111,7 @@ class _Page:
 
     def text(
         self,
-        at: tuple[float, float],
+        at: Point,
         words: str,
         size: float,
         colour: str,
@@ -110,20 +120,22 @@ class _Page:
         bold: bool = False,
     ) -> None:
         """One line whose baseline starts at `at`; cut with an ellipsis where it is wider than `room`."""
-        font = _font(size, bold)
-        line = words if room is None else shortened(words, font, room * DENSITY)
-        self._draw.text(_scaled(at), line, fill=colour, font=font, anchor="ls")
+        face = font(size, bold)
+        line = words if room is None else shortened(words, face, room * DENSITY)
+        self._draw.text(_scaled(at), line, fill=colour, font=face, anchor="ls")
 
-    def picture(self, at: tuple[float, float], size: tuple[float, float], data: bytes) -> None:
-        """The whole picture, upright, in the middle of a card of `size`."""
+    def picture(self, at: Point, size: Point, data: bytes) -> None:
+        """The picture, upright and whole (less a sliver), in the middle of a card of `size`."""
         card = Image.new("RGB", _scaled(size), CARD)
         with Image.open(BytesIO(data)) as opened:
             upright = ImageOps.exif_transpose(opened).convert("RGB")
-        fitted = ImageOps.contain(upright, card.size, Image.Resampling.LANCZOS)
+        shape = (upright.width / upright.height) / (card.width / card.height)
+        fit = ImageOps.fit if 1 - SLIVER <= shape <= 1 + SLIVER else ImageOps.contain
+        fitted = fit(upright, card.size, Image.Resampling.LANCZOS)
         card.paste(fitted, ((card.width - fitted.width) // 2, (card.height - fitted.height) // 2))
         self._image.paste(card, _scaled(at), _rounded(card.size, 6 * DENSITY))
 
-    def frame(self, at: tuple[float, float], size: tuple[float, float]) -> None:
+    def frame(self, at: Point, size: Point) -> None:
         (x, y), (width, height) = _scaled(at), _scaled(size)
         out, radius = 2 * DENSITY + 2, 8 * DENSITY
         box = (x - out, y - out, x + width + out - 1, y + height + out - 1)
@@ -137,7 +149,7 @@ class _Page:
         self._image.save(path, "PNG", dpi=(dpi, dpi), optimize=True)
 
 
-def _scaled(pair: tuple[float, float]) -> tuple[int, int]:
+def _scaled(pair: Point) -> tuple[int, int]:
     return round(pair[0] * DENSITY), round(pair[1] * DENSITY)
 
 
@@ -148,7 +160,7 @@ def _rounded(size: tuple[int, int], radius: int) -> Image.Image:
 
 
 @cache
-def _font(size: float, bold: bool) -> Font:
+def font(size: float, bold: bool = False) -> Font:
     """DejaVu Sans, which has every sign, where the system has it; else the one that Pillow brings along."""
     try:
         return ImageFont.truetype("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf", size * DENSITY)
@@ -156,10 +168,10 @@ def _font(size: float, bold: bool) -> Font:
         return ImageFont.load_default(size * DENSITY)
 
 
-def shortened(words: str, font: Font, room: float) -> str:
+def shortened(words: str, face: Font, room: float) -> str:
     """`words`, or as much of them as `room` pixels hold, ending in an ellipsis."""
-    if font.getlength(words) <= room:
+    if face.getlength(words) <= room:
         return words
-    while words and font.getlength(words.rstrip() + "…") > room:
+    while words and face.getlength(words.rstrip() + "…") > room:
         words = words[:-1]
     return words.rstrip() + "…"

@@ -6,7 +6,9 @@ an `ItemError` and becomes a failure row; a service's fault is a `ServiceError` 
 
 from __future__ import annotations
 
+import copyreg
 from enum import StrEnum
+from typing import Any
 
 
 class FailureCode(StrEnum):
@@ -83,6 +85,10 @@ class LookalikeError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as it stands, whatever its constructor asks for: errors cross from process to process."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ItemError(LookalikeError):

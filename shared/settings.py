@@ -127,3 +127,9 @@ class Settings(BaseSettings):
         if not self.redis_url.startswith("unix://"):
             return self.redis_url
         return self.redis_url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)
+
+
+def environment_name(field: str) -> str:
+    """The variable that sets a field."""
+    alias = Settings.model_fields[field].validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"LOOKALIKE_{field.upper()}"

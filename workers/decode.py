@@ -8,15 +8,15 @@ from io import BytesIO
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from shared.errors import FailureCode, ItemError
 
 Image.init()  # registers every plugin now, before threads open pictures
 
-# What is decoded, and what is known well enough to be named in a refusal; the first match counts. By signature
-# alone, so that Pillow never guesses and only the one plugin meant for the bytes sees them.
+# What is decoded, and what is known well enough to be named in a refusal; the first match counts. So Pillow
+# never guesses, and only the one plugin meant for the bytes sees them.
 _DECODED = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -56,7 +56,8 @@ _TAIL = 1024  # junk after the end is common
 # of 1 x 50,000,000 would need gigabytes.
 _MAX_SIDE = 65_535
 
-_RESAMPLING = {
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic"]
+_RESAMPLING: dict[Resample, Image.Resampling] = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
     "bilinear": Image.Resampling.BILINEAR,
@@ -86,11 +87,13 @@ class PixelShape:
     height: int
     width: int
     shortest: int | None = None
-    resample: Literal["nearest", "lanczos", "bilinear", "bicubic"] = "bilinear"
+    resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:
         if self.shortest is not None and self.shortest < max(self.height, self.width):
-            raise ValueError(f"A crop of {self.height} x {self.width} is larger than a side of {self.shortest}.")
+            raise ValueError(
+                f"A crop of {self.height} x {self.width} is larger than a side of {self.shortest}."
+            )
 
     def __str__(self) -> str:
         size = f"{self.height}x{self.width}"
@@ -114,7 +117,7 @@ class Picture:
 
 
 def decode(data: bytes, shape: PixelShape, max_pixels: int) -> Picture:
-    """The first frame of a picture, upright, on white, at the model's size. Raises ItemError and nothing else."""
+    """The first frame of a picture, upright, on white, at the model's size. Raises ItemError only."""
     kind = _recognise(data)
     try:
         with Image.open(BytesIO(data), formats=[kind]) as image:
@@ -213,16 +216,29 @@ def _fit(image: Image.Image, shape: PixelShape) -> Image.Image:
 
 def _failure(kind: str, data: bytes, error: Exception) -> ItemError:
     reason = str(error) or type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its own words name a memory address
+        reason = "its header cannot be read"
     if _is_cut(kind, data, reason):
         detail = f"The {kind} picture is cut off after {len(data):,} bytes ({reason})."
         return ItemError(FailureCode.TRUNCATED, detail)
-    detail = f"The {len(data):,} bytes begin like a {kind} picture but cannot be decoded ({reason})."
+    detail = f"The {kind} picture of {len(data):,} bytes cannot be decoded ({reason})."
     return ItemError(FailureCode.DECODE_FAILED, detail)
 
 
 def _is_cut(kind: str, data: bytes, reason: str) -> bool:
-    if kind == "WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if kind in _LAST_BYTES:
         return _LAST_BYTES[kind] not in data[-_TAIL:]
-    return "truncated" in reason.lower()
+    return _promised(kind, data) > len(data) or "truncated" in reason
+
+
+def _promised(kind: str, data: bytes) -> int:
+    """The bytes that the file's own structure says it has at least."""
+    end = 0
+    if kind == "WEBP":
+        end = 8 + int.from_bytes(data[4:8], "little")
+    elif kind == "TIFF":  # where its directory stands
+        end = int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
+    elif kind == "AVIF":  # a row of boxes, each with its size
+        while (size := int.from_bytes(data[end : end + 4], "big")) >= 8:
+            end += size
+    return end

@@ -1,7 +1,7 @@
 """Vectors and payloads behind one interface, whichever engine keeps them.
 
-`server.py` speaks to a Qdrant server, `edge.py` owns qdrant-edge inside the store process, and `store.py` lets
-this machine's workers reach that process. Another vector database is one more file here.
+`server.py` speaks to a Qdrant server. `edge.py` holds qdrant-edge, inside the process that is `store.py`, and
+`store_client.py` reaches that process from a worker. Another vector database is one more file here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Point:
-    """An image: `id` is the client's own key (the engine stores UUIDv5 of it), `vector` float32[dimension]."""
+    """An image: `id` is the client's own key, also at `payload["_image"]["id"]`; `vector` float32[dimension]."""
 
     id: str
     payload: dict[str, Any]
@@ -49,8 +49,8 @@ class ScoredPoint:
 class Index(Protocol):
     """Every method blocks until it is true; writes return only when they are durable.
 
-    Every method but `collections`, `find` and `create` raises RequestError(COLLECTION_NOT_FOUND) for a name that
-    does not stand. An engine that does not answer raises IndexUnavailable, a filter that it refuses
+    Every method but `collections`, `find` and `create` raises RequestError(COLLECTION_NOT_FOUND) for a name
+    that does not stand. An engine that does not answer raises IndexUnavailable, a filter that it refuses
     RequestError(INVALID_FILTER), and a vector that is not finite or of another dimension ValueError.
     """
 
@@ -69,7 +69,7 @@ class Index(Protocol):
     def drop(self, name: str) -> None: ...
 
     def ensure_indexes(self, name: str, fields: Mapping[str, FieldType]) -> None:
-        """Payload indexes: made where none stands. RequestError(INVALID_REQUEST) where one of another type does."""
+        """Payload indexes, made where none stands. RequestError(INVALID_REQUEST) where another type does."""
         ...
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
@@ -77,7 +77,7 @@ class Index(Protocol):
         ...
 
     def set_payloads(self, name: str, payloads: Mapping[str, dict[str, Any]]) -> None:
-        """Replace the whole payload of images (by id); vectors stay."""
+        """Replace the whole payload of images (by id); vectors stay. Ids that do not stand are no error."""
         ...
 
     def retrieve(self, name: str, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Point]:

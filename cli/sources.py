@@ -1,0 +1,151 @@
+"""What a SOURCE of `lookalike ingest` stands for: the requests that submit it, one job each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.client import Client, collection_path
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+LIST_TYPES = {
+    ".csv": "text/csv",
+    ".ndjson": "application/x-ndjson",
+    ".jsonl": "application/x-ndjson",
+    ".json": "application/json",
+}
+_IMAGES_A_REQUEST = 32
+_BYTES_A_REQUEST = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class ItemFile:
+    """A file that lists items; it is streamed. `params` say how a CSV's columns are to be read."""
+
+    path: Path
+    params: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return str(self.path)
+
+    def submit(self, client: Client, collection: str) -> dict[str, Any]:
+        """Send it; the job."""
+        with self.path.open("rb") as file:
+            return client.send(
+                "POST",
+                collection_path(collection, "/jobs"),
+                params=self.params,
+                data=file if self.path.stat().st_size else b"",
+                headers={"Content-Type": LIST_TYPES[self.path.suffix.lower()]},
+            ).json()
+
+
+@dataclass(frozen=True)
+class Links:
+    """Image URLs."""
+
+    urls: list[str]
+
+    @property
+    def label(self) -> str:
+        return self.urls[0] if len(self.urls) == 1 else f"{len(self.urls)} URLs"
+
+    def submit(self, client: Client, collection: str) -> dict[str, Any]:
+        """Send them; the job."""
+        return client.send(
+            "POST",
+            collection_path(collection, "/jobs"),
+            data="".join(json.dumps({"url": url}) + "\n" for url in self.urls).encode(),
+            headers={"Content-Type": "application/x-ndjson"},
+        ).json()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Image files, each with the name that its payload keeps: its path in the folder that was given."""
+
+    files: list[tuple[Path, str]]
+
+    @property
+    def label(self) -> str:
+        return self.files[0][1] if len(self.files) == 1 else f"{len(self.files)} images"
+
+    def submit(self, client: Client, collection: str) -> dict[str, Any]:
+        """Upload them; the job."""
+        payload = json.dumps([{"file": name} for _, name in self.files])
+        with ExitStack() as opened:
+            parts: list[tuple[str, tuple[str | None, Any, str]]] = [
+                ("image", (name, opened.enter_context(path.open("rb")), "application/octet-stream"))
+                for path, name in self.files
+            ]
+            parts.append(("payload", (None, payload, "application/json")))
+            return client.send("POST", collection_path(collection, "/images"), files=parts).json()
+
+
+Submission = ItemFile | Links | Pictures
+
+
+def submissions(sources: Iterable[str], csv_params: dict[str, str]) -> list[Submission]:
+    """The requests to make, in the order of their sources. Raises UsageError before anything is sent."""
+    made: list[Submission] = []
+    urls: list[str] = []
+    pictures: list[tuple[Path, str]] = []
+    for source in sources:
+        path = Path(source)
+        if is_url(source):
+            urls.append(source)
+        elif path.is_dir():
+            pictures += _pictures_in(path)
+        elif not path.is_file():
+            raise click.UsageError(f"{source}: no such file or folder, and not an http(s) URL.")
+        elif path.suffix.lower() in LIST_TYPES:
+            made.append(ItemFile(path, csv_params if path.suffix.lower() == ".csv" else {}))
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            pictures.append((path, path.name))
+        else:
+            raise click.UsageError(
+                f"{source}: neither an image ({_spelt(IMAGE_SUFFIXES)}) "
+                f"nor a list of items ({_spelt(LIST_TYPES)})."
+            )
+    if urls:
+        made.append(Links(urls))
+    return [*made, *map(Pictures, _in_requests(pictures))]
+
+
+def is_url(source: str) -> bool:
+    """Whether it is an http(s) URL."""
+    return source.lower().startswith(("http://", "https://"))
+
+
+def _pictures_in(folder: Path) -> list[tuple[Path, str]]:
+    found = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )
+    if not found:
+        raise click.UsageError(f"{folder}: no images in this folder ({_spelt(IMAGE_SUFFIXES)}).")
+    return [(path, path.relative_to(folder).as_posix()) for path in found]
+
+
+def _in_requests(pictures: list[tuple[Path, str]]) -> Iterator[list[tuple[Path, str]]]:
+    request: list[tuple[Path, str]] = []
+    room = _BYTES_A_REQUEST
+    for picture in pictures:
+        size = picture[0].stat().st_size
+        if request and (len(request) == _IMAGES_A_REQUEST or size > room):
+            yield request
+            request, room = [], _BYTES_A_REQUEST
+        request.append(picture)
+        room -= size
+    if request:
+        yield request
+
+
+def _spelt(suffixes: Iterable[str]) -> str:
+    return " ".join(sorted(suffixes))

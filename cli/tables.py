@@ -1,0 +1,52 @@
+"""What the commands print for a person; a stranger's data never reaches the terminal raw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_PAYLOAD_WIDTH = 80
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A table on stdout; numbers stand on the right. On no terminal it is as wide as it needs to be."""
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    cells = [list(row) for row in rows]
+    for number, column in enumerate(columns):
+        numeric = all(isinstance(row[number], int | float) for row in cells)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    console.print(table, width=None if console.is_terminal else max(console.measure(table).maximum, 1))
+
+
+def print_json(value: object) -> None:
+    """One line of JSON on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def plain(value: object) -> str:
+    """A cell: nothing that a terminal obeys, an en dash for what is not known."""
+    if value is None:
+        return "–"
+    text = (
+        f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+    )
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def short(payload: dict[str, Any]) -> str:
+    """The client's own fields, cut to fit a line; the system's stand under a key that begins with `_`."""
+    fields = "  ".join(
+        f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in payload.items()
+        if not key.startswith("_")
+    )
+    return fields if len(fields) <= _PAYLOAD_WIDTH else fields[: _PAYLOAD_WIDTH - 1] + "…"

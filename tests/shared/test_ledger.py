@@ -1,0 +1,272 @@
+"""shared/ledger.py on a real Valkey: what is accepted ends exactly once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
+from shared.errors import FailureCode, RequestCode, RequestError
+from shared.ledger import JobSnapshot, Ledger
+from shared.settings import Settings
+
+
+def items(count: int, start: int = 0) -> list[Item]:
+    return [Item(id=f"i{n}", url=f"http://shop.example/{n}.jpg") for n in range(start, start + count)]
+
+
+def open_sealed(ledger: Ledger, *sizes: int) -> str:
+    job = ledger.open_job("shop")
+    for number, size in enumerate(sizes):
+        ledger.accept_chunk(job, items(size, start=number * 1000))
+    ledger.seal_job(job)
+    return job
+
+
+def claimed(ledger: Ledger, job: str, number: int) -> Chunk:
+    chunk = ledger.claim(job, number)
+    assert chunk is not None
+    return chunk
+
+
+def all_indexed(chunk: Chunk) -> ChunkReport:
+    return ChunkReport(chunk, [ItemOutcome(item, "indexed") for item in chunk.items])
+
+
+def all_failed(chunk: Chunk, code: FailureCode) -> ChunkReport:
+    return ChunkReport(chunk, [ItemOutcome(item, "failed", code, "why") for item in chunk.items])
+
+
+def balanced(job: JobSnapshot) -> bool:
+    return job.indexed + job.unchanged + job.failed + job.pending == job.total
+
+
+@pytest.fixture
+def hasty(redis_client: redis.Redis, settings: Settings) -> Ledger:
+    """A ledger whose leases and resends run out at once, so that no test waits for them."""
+    return Ledger(redis_client, settings.model_copy(update={"lease_seconds": 0.001, "resend_seconds": 0.001}))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        time.sleep(0.005)
+
+
+def test_the_total_is_unknown_while_the_body_is_read(ledger: Ledger) -> None:
+    job = ledger.open_job("shop")
+    ledger.accept_chunk(job, items(3))
+    before = ledger.snapshot(job)
+    ledger.seal_job(job)
+    after = ledger.snapshot(job)
+    assert (before.state, before.total, before.pending) == ("accepting", None, 3)
+    assert (after.state, after.total, after.pending) == ("queued", 3, 3)
+
+
+def test_a_claim_brings_the_items_back_as_they_were_accepted(ledger: Ledger) -> None:
+    item = Item(id="x", url="http://a.example/ü.jpg", payload={"price": 3.5, "tags": ["a", None], "né": {"x": True}})
+    job = ledger.open_job("shop")
+    assert ledger.accept_chunk(job, [item]) == 1
+    chunk = claimed(ledger, job, 1)
+    assert (chunk.items, chunk.collection, chunk.attempt) == ([item], "shop", 1)
+
+
+def test_one_worker_at_a_time_holds_a_chunk(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 2)
+    claimed(ledger, job, 1)
+    assert ledger.claim(job, 1) is None
+
+
+def test_many_threads_claim_each_chunk_once(ledger: Ledger) -> None:
+    job = open_sealed(ledger, *[1] * 20)
+    won: list[int] = []
+    claim_all = lambda: won.extend(n for n in range(1, 21) if ledger.claim(job, n))  # noqa: E731
+    threads = [threading.Thread(target=claim_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == list(range(1, 21))
+
+
+def test_the_first_commit_counts_and_the_second_changes_nothing(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 3)
+    chunk = claimed(ledger, job, 1)
+    assert ledger.commit(all_indexed(chunk))
+    once = ledger.snapshot(job)
+    assert not ledger.commit(all_failed(chunk, FailureCode.TIMEOUT))
+    assert (once.indexed, once.failed, once.pending, once.state) == (3, 0, 0, "done")
+    again = ledger.snapshot(job)
+    assert (again.indexed, again.failed, again.failures) == (3, 0, {})
+
+
+def test_a_job_is_done_only_when_every_chunk_has_ended(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 2, 5)
+    ledger.commit(all_indexed(claimed(ledger, job, 2)))
+    halfway = ledger.snapshot(job)
+    assert (halfway.state, halfway.pending) == ("running", 2)
+    assert balanced(halfway)
+    ledger.commit(all_failed(claimed(ledger, job, 1), FailureCode.TIMEOUT))
+    end = ledger.snapshot(job)
+    assert (end.state, end.indexed, end.failed, end.failures) == ("done", 5, 2, {"timeout": 2})
+    assert end.finished_at is not None
+
+
+def test_chunks_that_end_while_the_body_is_read_end_the_job_at_its_seal(ledger: Ledger) -> None:
+    job = ledger.open_job("shop")
+    ledger.accept_chunk(job, items(2))
+    ledger.commit(all_indexed(claimed(ledger, job, 1)))
+    assert ledger.snapshot(job).state == "accepting"
+    ledger.seal_job(job)
+    assert ledger.snapshot(job).state == "done"
+
+
+def test_a_lease_that_ran_out_lets_another_worker_in_and_counts_the_attempt(hasty: Ledger) -> None:
+    job = open_sealed(hasty, 2)
+    first = claimed(hasty, job, 1)
+    until(lambda: hasty.overdue(10) == [(job, 1)])
+    second = claimed(hasty, job, 1)
+    assert second.attempt == 2
+    assert hasty.renew(first) == "lost"
+    assert hasty.renew(second) == "held"
+
+
+def test_a_worker_that_was_slow_may_still_commit_first_and_only_once(hasty: Ledger) -> None:
+    job = open_sealed(hasty, 2)
+    slow = claimed(hasty, job, 1)
+    until(lambda: bool(hasty.overdue(10)))
+    quick = claimed(hasty, job, 1)
+    assert [hasty.commit(all_indexed(slow)), hasty.commit(all_indexed(quick))] == [True, False]
+    assert hasty.snapshot(job).indexed == 2
+
+
+def test_what_stands_still_is_overdue_once_and_then_counts_as_sent(redis_client: redis.Redis, settings: Settings) -> None:
+    accepting = Ledger(redis_client, settings.model_copy(update={"resend_seconds": 0.001}))
+    job = open_sealed(accepting, 1)
+    patient = Ledger(redis_client, settings)
+    until(lambda: patient.overdue(10) == [(job, 1)])
+    assert patient.overdue(10) == []
+
+
+def test_a_chunk_under_a_live_lease_is_not_overdue(redis_client: redis.Redis, settings: Settings) -> None:
+    ledger = Ledger(redis_client, settings.model_copy(update={"resend_seconds": 0.001}))
+    job = open_sealed(ledger, 1)
+    claimed(ledger, job, 1)
+    time.sleep(0.01)
+    assert ledger.overdue(10) == []
+
+
+def test_a_chunk_that_is_given_back_comes_again_and_says_why(hasty: Ledger) -> None:
+    job = open_sealed(hasty, 1)
+    chunk = claimed(hasty, job, 1)
+    hasty.release(chunk, after=0, counts=False, reason="IndexUnavailable: away")
+    assert hasty.snapshot(job).last_error == "IndexUnavailable: away"
+    assert claimed(hasty, job, 1).attempt == 1
+
+
+def test_a_chunk_that_breaks_every_run_is_exhausted(hasty: Ledger, settings: Settings) -> None:
+    job = open_sealed(hasty, 1)
+    for _ in range(settings.max_attempts):
+        chunk = claimed(hasty, job, 1)
+        assert not hasty.is_exhausted(chunk)
+        hasty.release(chunk, after=0, counts=True, reason="broke")
+    assert hasty.is_exhausted(claimed(hasty, job, 1))
+
+
+def test_cancelling_ends_what_is_not_started_and_keeps_its_rows(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 2, 3)
+    held = claimed(ledger, job, 1)
+    assert ledger.cancel(job)
+    meanwhile = ledger.snapshot(job)
+    assert (meanwhile.state, meanwhile.pending, meanwhile.failures) == ("cancelled", 2, {"cancelled": 3})
+    assert balanced(meanwhile)
+    assert ledger.renew(held) == "cancelled"
+    ledger.commit(all_indexed(held))
+    end = ledger.snapshot(job)
+    assert (end.state, end.indexed, end.pending) == ("cancelled", 2, 0)
+    rows, cursor = ledger.failures(job, 10)
+    assert [row.code for row in rows] == ["cancelled"] * 3
+    assert cursor is None
+    assert ledger.claim(job, 2) is None
+    assert not ledger.cancel(job)
+
+
+def test_a_cancelled_chunk_whose_worker_died_ends_too(hasty: Ledger) -> None:
+    job = open_sealed(hasty, 2)
+    claimed(hasty, job, 1)
+    hasty.cancel(job)
+    until(lambda: (hasty.overdue(10), hasty.snapshot(job).pending)[1] == 0)
+    assert hasty.snapshot(job).failures == {"cancelled": 2}
+
+
+def test_cancelling_while_the_body_is_read_takes_no_more(ledger: Ledger) -> None:
+    job = ledger.open_job("shop")
+    ledger.accept_chunk(job, items(2))
+    ledger.cancel(job, "line 3 is not JSON")
+    with pytest.raises(RequestError) as refused:
+        ledger.accept_chunk(job, items(2))
+    assert refused.value.code == RequestCode.JOB_CANCELLED
+    ledger.seal_job(job)
+    end = ledger.snapshot(job)
+    assert (end.state, end.total, end.last_error) == ("cancelled", 2, "line 3 is not JSON")
+
+
+def test_failures_are_read_page_by_page_without_gap_or_double(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 7, 5, 1)
+    for number in (1, 2, 3):
+        ledger.commit(all_failed(claimed(ledger, job, number), FailureCode.HTTP_STATUS))
+    seen, cursor = [], None
+    while True:
+        page, cursor = ledger.failures(job, 3, cursor)
+        assert len(page) <= 3
+        seen += [row.item.id for row in page]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen)) == 13
+    assert seen == [row.item.id for row in ledger.all_failures(job)]
+
+
+def test_a_made_up_cursor_is_refused(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 1)
+    with pytest.raises(RequestError) as refused:
+        ledger.failures(job, 3, "x.1")
+    assert refused.value.code == RequestCode.INVALID_REQUEST
+
+
+def test_jobs_come_newest_first_page_by_page(ledger: Ledger) -> None:
+    made = [open_sealed(ledger, 1) for _ in range(5)]
+    seen, cursor = [], None
+    while True:
+        page, cursor = ledger.jobs(2, cursor)
+        seen += [job.id for job in page]
+        if cursor is None:
+            break
+    assert seen == made[::-1]
+
+
+def test_an_unknown_job_is_not_found(ledger: Ledger) -> None:
+    with pytest.raises(RequestError) as refused:
+        ledger.snapshot("job_nobody")
+    assert refused.value.code == RequestCode.JOB_NOT_FOUND
+
+
+def test_only_ended_jobs_expire_and_nothing_of_their_chunks_stays(ledger: Ledger, redis_client: redis.Redis) -> None:
+    job = open_sealed(ledger, 1)
+    assert redis_client.ttl(f"lookalike:job:{job}") == -1
+    ledger.commit(all_failed(claimed(ledger, job, 1), FailureCode.EMPTY))
+    assert redis_client.ttl(f"lookalike:job:{job}") > 0
+    assert redis_client.ttl(f"lookalike:job:{job}:failures") > 0
+    assert not redis_client.exists(f"lookalike:job:{job}:chunks", f"lookalike:job:{job}:leases")
+    assert ledger.pending_chunks() == 0
+
+
+def test_only_the_unfinished_jobs_of_a_collection_are_listed(ledger: Ledger) -> None:
+    done, waiting = open_sealed(ledger, 1), open_sealed(ledger, 1)
+    ledger.commit(all_indexed(claimed(ledger, done, 1)))
+    ledger.open_job("other")
+    assert ledger.unfinished_jobs("shop") == [waiting]

@@ -1,0 +1,89 @@
+"""The three ways to an index, each with its real engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.qdrant_server import Unavailable, qdrant_server
+from workers.index.edge import EdgeIndex
+from workers.index.interface import Index
+from workers.index.server import ServerIndex
+from workers.index.store_client import StoreClient
+
+ROOT = Path(__file__).parents[3]
+
+
+class StoreProcess:
+    """`python -m workers.index.store`, to be started, killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "s"
+        self.folder = folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "workers.index.store"]
+        options = ["--socket", str(self.socket), "--folder", str(self.folder)]
+        self._process = subprocess.Popen([*command, *options], cwd=ROOT)
+        deadline = time.monotonic() + 60
+        while not self._accepts():
+            assert self._process.poll() is None, "the store ended before it was ready"
+            assert time.monotonic() < deadline, "the store never accepted"
+            time.sleep(0.02)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(30)
+
+    def _accepts(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+
+@pytest.fixture
+def store() -> Iterator[StoreProcess]:
+    # Not tmp_path: a unix socket's path may have no more than about a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+        process = StoreProcess(Path(folder))
+        process.start()
+        yield process
+        process.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def qdrant_url() -> Iterator[str]:
+    try:
+        with qdrant_server() as url:
+            yield url
+    except Unavailable as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs the real Qdrant server: {reason}")
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(params=["edge", "store", "server"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
+    """An empty index."""
+    opened: Index
+    if request.param == "edge":
+        opened = EdgeIndex(tmp_path / "index")
+    elif request.param == "store":
+        opened = StoreClient(request.getfixturevalue("store").socket)
+    else:
+        opened = ServerIndex(request.getfixturevalue("qdrant_url"))
+    yield opened
+    for collection in opened.collections():
+        opened.drop(collection.name)
+    opened.close()

@@ -1,0 +1,124 @@
+"""workers/batcher.py: full batches, searches first, and one bad picture harms no other."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from shared.contract import ModelCard
+from shared.errors import FailureCode, ItemError
+from workers.batcher import Batcher
+from workers.decode import PixelShape
+
+
+class Gate:
+    """An embedder whose passes wait at a gate, so that a test decides what lines up behind them."""
+
+    card = ModelCard(name="gate", revision="1", preprocessing="none", dimension=1)
+    shape = PixelShape(height=2, width=2)
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[list[int]] = []
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        values = [int(picture.max()) for picture in pixels]
+        self.batches.append(values)
+        self.entered.release()
+        self.open.wait(10)
+        if 13 in values:
+            raise ValueError("row 0 is not finite") if len(values) == 1 else RuntimeError("bad batch")
+        return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((2, 2, 3), value, dtype=np.uint8)
+
+
+def test_each_picture_gets_its_own_vector_from_many_threads() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(gate, batch_size=8, threads=2)
+    futures = {value: batcher.submit(picture(value)) for value in range(1, 101) if value != 13}
+    assert all(future.result(10)[0] == value for value, future in futures.items())
+    assert all(len(batch) <= 8 for batch in gate.batches)
+    batcher.close()
+
+
+def test_pictures_that_wait_share_a_pass() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, batch_size=4, threads=1)
+    first = batcher.submit(picture(1), urgent=True)
+    gate.entered.acquire()
+    rest = [batcher.submit(picture(value)) for value in range(2, 8)]
+    gate.open.set()
+    for future in (first, *rest):
+        future.result(10)
+    assert gate.batches == [[1], [2, 3, 4, 5], [6, 7]]
+    batcher.close()
+
+
+def test_a_search_overtakes_the_bulk() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, batch_size=4, threads=1)
+    batcher.submit(picture(1), urgent=True)
+    gate.entered.acquire()
+    bulk = [batcher.submit(picture(value)) for value in (2, 3, 4, 5)]
+    search = batcher.submit(picture(9), urgent=True)
+    gate.open.set()
+    for future in (*bulk, search):
+        future.result(10)
+    assert gate.batches[1] == [9]
+    batcher.close()
+
+
+def test_a_picture_that_breaks_its_batch_fails_alone() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, batch_size=8, threads=1)
+    batcher.submit(picture(1), urgent=True)
+    gate.entered.acquire()
+    good = [batcher.submit(picture(value)) for value in (2, 3, 4)]
+    bad = batcher.submit(picture(13))
+    gate.open.set()
+    assert [future.result(10)[0] for future in good] == [2, 3, 4]
+    with pytest.raises(ItemError) as failed:
+        bad.result(10)
+    assert failed.value.code == FailureCode.DECODE_FAILED
+    batcher.close()
+
+
+def test_the_line_is_bounded_and_moves_on() -> None:
+    gate = Gate()
+    batcher = Batcher(gate, batch_size=1, threads=1)
+    submitted = threading.Semaphore(0)
+
+    def fill() -> None:
+        for _ in range(20):
+            batcher.submit(picture(1))
+            submitted.release()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    gate.entered.acquire()
+    for _ in range(5):  # one in the pass, four in the line
+        assert submitted.acquire(timeout=10)
+    assert not submitted.acquire(timeout=0.2)
+    gate.open.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    batcher.close()
+
+
+def test_closing_ends_the_line_first_and_then_takes_no_more() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(gate, batch_size=2, threads=1)
+    futures = [batcher.submit(picture(value)) for value in range(1, 6)]
+    batcher.close()
+    assert all(future.done() for future in futures)
+    with pytest.raises(RuntimeError):
+        batcher.submit(picture(1))

@@ -1,0 +1,75 @@
+"""The Celery application of the workers: `celery -A workers.app worker -P threads -Q ingest`.
+
+Everything that tasks need is built when a worker starts (`worker_init`), never at import.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from celery import signals
+
+from shared.broker import make_celery
+from shared.errors import StartError
+from shared.settings import Settings
+from shared.telemetry import log_to_stderr
+from workers.parts import Parts, Rounds, build_parts
+
+log = logging.getLogger("lookalike.worker")
+
+settings = Settings()
+app = make_celery(settings)
+app.conf.imports = ("workers.tasks",)
+
+_running: dict[str, Any] = {}
+
+
+def parts() -> Parts:
+    """This worker's tools."""
+    return _running["parts"]
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: object) -> None:
+    log_to_stderr(settings.log_level)
+
+
+@signals.worker_init.connect
+def _start(sender: Any, **_: object) -> None:
+    queues = sorted(app.amqp.queues.consume_from)
+    try:
+        _refuse_forks(sender)
+        _running["parts"] = build_parts(settings)
+    except StartError as error:
+        sys.exit(f"This worker cannot start: {error}")
+    if "search" not in queues:
+        # Bulk work yields the processor to searches on the same machine.
+        os.nice(5)
+    _running["rounds"] = Rounds(app, parts(), sender.hostname, queues)
+    log.info("serves %s with %s", ", ".join(queues), parts().embedder.card.fingerprint)
+
+
+@signals.worker_ready.connect
+def _ready(**_: object) -> None:
+    _running["rounds"].start()
+
+
+@signals.worker_shutdown.connect
+def _stop(**_: object) -> None:
+    if "rounds" in _running:
+        _running.pop("rounds").stop()
+        tools: Parts = _running.pop("parts")
+        tools.leases.close()
+        tools.pool.shutdown()
+        tools.batcher.close()
+        tools.fetcher.close()
+        tools.index.close()
+
+
+def _refuse_forks(worker: Any) -> None:
+    """Threads and CUDA do not survive a fork, and the model must stand in memory once."""
+    if "threads" not in str(worker.pool_cls) and "solo" not in str(worker.pool_cls):
+        raise StartError("start it with `-P threads`; the model cannot be shared with forked processes.")

@@ -1,0 +1,114 @@
+"""Many chunks' pictures → full batches for the model, searches first.
+
+A forward pass costs least per image when its batch is full, so pictures of all chunks in flight share one line.
+Each model thread runs passes of one CPU thread: two such passes beat one of two threads (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared.errors import FailureCode, ItemError
+from workers.embed import Embedder
+
+# How long a pass waits for its batch to fill: little beside the pass itself, and searches never wait.
+_LINGER_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    pixels: np.ndarray
+    vector: Future[np.ndarray] = field(default_factory=Future)
+
+
+class Batcher:
+    """The line before the model. `submit` is safe from any thread and blocks while the line is full."""
+
+    def __init__(self, embedder: Embedder, *, batch_size: int, threads: int) -> None:
+        self._embedder = embedder
+        self._batch_size = batch_size
+        self._room = 4 * batch_size * threads
+        self._urgent: deque[_Waiting] = deque()
+        self._bulk: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"model-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, pixels: np.ndarray, *, urgent: bool = False) -> Future[np.ndarray]:
+        """Line up one picture, uint8[H, W, 3]; the future brings its vector, float32[D] of length 1.
+
+        The future raises ItemError where the model has no finite vector for this picture, and whatever the
+        model raised where it failed on this picture alone. An urgent picture overtakes all others.
+        """
+        waiting = _Waiting(pixels)
+        with self._changed:
+            self._changed.wait_for(lambda: urgent or self._closed or len(self._bulk) < self._room)
+            if self._closed:
+                raise RuntimeError("The worker is stopping.")
+            (self._urgent if urgent else self._bulk).append(waiting)
+            self._changed.notify_all()
+        return waiting.vector
+
+    def close(self) -> None:
+        """End the model threads once the line is empty."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while batch := self._take():
+            self._embed(batch)
+
+    def _take(self) -> list[_Waiting]:
+        """The next batch; empty once the batcher is closed and the line is empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._urgent or self._bulk or self._closed)
+            until = time.monotonic() + _LINGER_SECONDS
+            self._changed.wait_for(self._is_worth_a_pass, timeout=until - time.monotonic())
+            batch: list[_Waiting] = []
+            for line in (self._urgent, self._bulk):
+                while line and len(batch) < self._batch_size:
+                    batch.append(line.popleft())
+                if batch:  # A search's pass stays small; the bulk waits for the next one.
+                    break
+            self._changed.notify_all()
+            if not batch and not self._closed:  # Another model thread was quicker.
+                return self._take()
+            return batch
+
+    def _is_worth_a_pass(self) -> bool:
+        return bool(self._urgent) or len(self._bulk) >= self._batch_size or self._closed
+
+    def _embed(self, batch: list[_Waiting]) -> None:
+        """Give every picture its vector. A batch that fails is halved until the one at fault stands alone."""
+        try:
+            vectors = self._embedder.embed(np.stack([waiting.pixels for waiting in batch]))
+        except Exception as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._embed(batch[:middle])
+                self._embed(batch[middle:])
+            else:
+                batch[0].vector.set_exception(_fault_of_one(error))
+            return
+        for waiting, vector in zip(batch, vectors, strict=True):
+            waiting.vector.set_result(vector)
+
+
+def _fault_of_one(error: Exception) -> Exception:
+    if isinstance(error, ValueError):
+        return ItemError(FailureCode.DECODE_FAILED, f"The model has no vector for this picture: {error}")
+    return error

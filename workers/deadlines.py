@@ -1,0 +1,131 @@
+"""How long one fetch may take in all, and the thread that ends what takes longer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from shared.errors import FailureCode, ItemError
+from workers.addresses import Addresses
+
+TICK = 0.2  # seconds between two looks at the deadlines
+
+
+class Attempt:
+    """One fetch in time: what is left for it, and the socket that is shut when nothing is."""
+
+    def __init__(self, addresses: Addresses, seconds: float) -> None:
+        self.url = ""
+        self.reused = False
+        self.over = False
+        self._addresses = addresses
+        self._seconds = seconds
+        self._ends = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+
+    def remaining(self) -> float:
+        """Seconds left, more than 0. ItemError: timeout."""
+        seconds = self._ends - time.monotonic()
+        if self.over or seconds <= 0:
+            raise self.too_late()
+        return seconds
+
+    def too_late(self) -> ItemError:
+        return ItemError(
+            FailureCode.TIMEOUT,
+            f"`{self.url}` did not arrive within {self._seconds:g} s (LOOKALIKE_FETCH_TIMEOUT).",
+        )
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """A connection to one of the host's addresses, each of which was checked; they share the time left."""
+        self.reused = False
+        endpoints = self._addresses.resolve(host, port, seconds=self.remaining(), url=self.url)
+        for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
+            sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+            sock.settimeout(self.remaining() / left)
+            try:
+                sock.connect(endpoint.sockaddr)
+            except OSError:
+                sock.close()
+                if left == 1:
+                    raise
+                continue
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(self.remaining())
+            self.watch(sock)
+            return sock
+        raise OSError("the name has no address")
+
+    def watch(self, sock: socket.socket) -> None:
+        """Let the deadline shut this connection. A duplicate of the descriptor is kept, because TLS takes the
+        original away and a closed one's number may soon belong to somebody else."""
+        duplicate = socket.fromfd(sock.fileno(), sock.family, sock.type)
+        with self._lock:
+            self._forget()
+            self._socket = duplicate
+        if self.over:
+            self.cut()
+
+    def expire(self, now: float) -> None:
+        if now >= self._ends:
+            self.cut()
+
+    def cut(self) -> None:
+        with self._lock:
+            self.over = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # the other side may have closed it already
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+CURRENT: ContextVar[Attempt] = ContextVar("attempt")
+
+
+class Deadlines:
+    """The thread that ends what outlives its time. Socket timeouts cannot: each byte starts them anew."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._attempts: set[Attempt] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._watch, name="fetch-deadlines", daemon=True).start()
+
+    @contextlib.contextmanager
+    def attempt(self, addresses: Addresses) -> Iterator[Attempt]:
+        attempt = Attempt(addresses, self._seconds)
+        before = CURRENT.set(attempt)
+        with self._lock:
+            self._attempts.add(attempt)
+        try:
+            yield attempt
+        finally:
+            with self._lock:
+                self._attempts.discard(attempt)
+            CURRENT.reset(before)
+            attempt.close()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(TICK):
+            with self._lock:
+                attempts = list(self._attempts)
+            now = time.monotonic()
+            for attempt in attempts:
+                attempt.expire(now)

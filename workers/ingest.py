@@ -1,0 +1,157 @@
+"""One chunk's story: fetch → decode → embed → upsert → report. No Celery here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from shared.contract import SYSTEM_KEY, Chunk, ChunkReport, Item, ItemOutcome
+from shared.errors import FailureCode, ItemError
+from workers.decode import Picture, decode
+from workers.index.interface import Point
+from workers.lease import LeaseState
+from workers.parts import Parts
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An item whose bytes are here. `picture` and `vector` are None where the image stands already."""
+
+    item: Item
+    sha256: str
+    size: int
+    picture: Picture | None = None
+    vector: Future[np.ndarray] | None = None
+
+
+def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> ChunkReport | None:
+    """Index a chunk's items; the report says how each one ended, or None where the lease was lost.
+
+    When it returns, all that it reports as indexed is durable. A service that fails raises, and nothing is
+    reported. `lease` renews the chunk's lease and says what became of it.
+    """
+    parts.index.create(chunk.collection, parts.embedder.card)
+    standing = parts.index.retrieve(chunk.collection, [item.id for item in chunk.items])
+    prepared = parts.pool.map(lambda item: _prepare(item, standing.get(item.id), parts), chunk.items)
+    writes = Writes(chunk, standing, parts.embedder.card.fingerprint)
+    for item, ready in zip(chunk.items, prepared, strict=True):
+        writes.add(item, ready)
+    match lease():
+        case "lost":
+            return None
+        case "cancelled":
+            return _all_cancelled(chunk)
+    if writes.points:
+        parts.index.upsert(chunk.collection, list(writes.points.values()))
+    if writes.payloads:
+        parts.index.set_payloads(chunk.collection, writes.payloads)
+    return ChunkReport(chunk, writes.outcomes)
+
+
+def exhausted(chunk: Chunk, last_error: str | None) -> ChunkReport:
+    """The report of a chunk that broke every run: a job always ends."""
+    detail = (
+        f"{chunk.attempt - 1} runs of this item's chunk broke. The last: {last_error or 'its worker died'}"
+    )
+    return _all_failed(chunk, FailureCode.ATTEMPTS_EXHAUSTED, detail)
+
+
+class Writes:
+    """What a chunk writes. Items are added in order; of several with one id the last one stands."""
+
+    def __init__(self, chunk: Chunk, standing: dict[str, Point], fingerprint: str) -> None:
+        self._chunk = chunk
+        self._fingerprint = fingerprint
+        self._standing = {id: point.payload for id, point in standing.items()}
+        self.points: dict[str, Point] = {}
+        self.payloads: dict[str, dict[str, Any]] = {}
+        self.outcomes: list[ItemOutcome] = []
+
+    def add(self, item: Item, ready: Prepared | ItemError) -> None:
+        """Plan one item's write and its outcome."""
+        try:
+            if isinstance(ready, ItemError):
+                raise ready
+            self.outcomes.append(self._unchanged(ready) if ready.vector is None else self._indexed(ready))
+        except ItemError as error:
+            self.outcomes.append(ItemOutcome(item, "failed", error.code, error.detail, error.retryable))
+
+    def _indexed(self, ready: Prepared) -> ItemOutcome:
+        assert ready.vector is not None
+        assert ready.picture is not None
+        vector = ready.vector.result()
+        twin = self.points.get(ready.item.id)
+        payload = ready.item.payload | {SYSTEM_KEY: self._system_fields(ready, ready.picture)}
+        self.points[ready.item.id] = Point(ready.item.id, payload, vector)
+        self.payloads.pop(ready.item.id, None)
+        same = twin is not None and twin.payload[SYSTEM_KEY]["sha256"] == ready.sha256
+        return ItemOutcome(ready.item, "unchanged" if same else "indexed")
+
+    def _unchanged(self, ready: Prepared) -> ItemOutcome:
+        """The same bytes stand under this model; the payload and the URL are brought up to date."""
+        id, before = ready.item.id, self._standing[ready.item.id]
+        system = before[SYSTEM_KEY] | {"url": ready.item.url}
+        after = ready.item.payload | {SYSTEM_KEY: system}
+        self.points.pop(id, None)
+        if after != before or id in self.payloads:
+            self.payloads[id] = after
+        # This very chunk wrote it, in a run that ended before it could report: the job indexed it.
+        own_work = system.get("job") == self._chunk.mark
+        return ItemOutcome(ready.item, "indexed" if own_work else "unchanged")
+
+    def _system_fields(self, ready: Prepared, picture: Picture) -> dict[str, Any]:
+        return {
+            "id": ready.item.id,
+            "url": ready.item.url,
+            "sha256": ready.sha256,
+            "width": picture.width,
+            "height": picture.height,
+            "format": picture.format,
+            "bytes": ready.size,
+            "model": self._fingerprint,
+            "indexed_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "job": self._chunk.mark,
+        }
+
+
+def _prepare(item: Item, standing: Point | None, parts: Parts) -> Prepared | ItemError:
+    """Fetch, and where the bytes are new, decode and line up for the model. Runs on the fetch threads."""
+    try:
+        if item.refused:
+            raise ItemError(item.refused.code, item.refused.detail)
+        data = _read(item, parts)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if standing and _is_same(standing, sha256, parts.embedder.card.fingerprint):
+            return Prepared(item, sha256, len(data))
+        picture = decode(data, parts.embedder.shape, parts.settings.max_pixels)
+        return Prepared(item, sha256, len(data), picture, parts.batcher.submit(picture.pixels))
+    except ItemError as error:
+        return error
+
+
+def _read(item: Item, parts: Parts) -> bytes:
+    if item.url is not None:
+        return parts.fetcher.fetch(item.url).data
+    data = parts.uploads.read(item.upload or "")
+    if data is None:
+        raise ItemError(FailureCode.EMPTY, "The uploaded bytes are no longer kept; upload the file again.")
+    return data
+
+
+def _is_same(standing: Point, sha256: str, fingerprint: str) -> bool:
+    system = standing.payload.get(SYSTEM_KEY, {})
+    return system.get("sha256") == sha256 and system.get("model") == fingerprint
+
+
+def _all_cancelled(chunk: Chunk) -> ChunkReport:
+    return _all_failed(chunk, FailureCode.CANCELLED, "The job was cancelled before this item was indexed.")
+
+
+def _all_failed(chunk: Chunk, code: FailureCode, detail: str) -> ChunkReport:
+    return ChunkReport(chunk, [ItemOutcome(item, "failed", code, detail, True) for item in chunk.items])

@@ -1,0 +1,89 @@
+"""What a worker is made of, built once at its start and never at import."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import redis
+from celery import Celery
+
+from shared.broker import Broker, connect_redis
+from shared.ledger import Ledger
+from shared.presence import BEAT_SECONDS, Presence
+from shared.settings import Settings
+from shared.uploads import Uploads
+from workers.batcher import Batcher
+from workers.embed import Embedder, load_embedder
+from workers.fetch import Fetcher
+from workers.index import open_index
+from workers.index.interface import Index
+from workers.lease import Leases
+from workers.periodic import Periodic
+from workers.reconcile import Reconciler
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tools of every task. All are safe to share between the worker's threads."""
+
+    settings: Settings
+    redis: redis.Redis
+    ledger: Ledger
+    uploads: Uploads
+    index: Index
+    fetcher: Fetcher
+    embedder: Embedder
+    batcher: Batcher
+    pool: ThreadPoolExecutor
+    leases: Leases
+
+
+def build_parts(settings: Settings) -> Parts:
+    """Open everything that tasks need; StartError says what to change."""
+    client = connect_redis(settings)
+    ledger = Ledger(client, settings)
+    embedder = load_embedder(settings)
+    threads = settings.embed_threads or (len(os.sched_getaffinity(0)) if embedder.device == "cpu" else 1)
+    return Parts(
+        settings=settings,
+        redis=client,
+        ledger=ledger,
+        uploads=Uploads(client, settings),
+        index=open_index(settings),
+        fetcher=Fetcher(settings),
+        embedder=embedder,
+        batcher=Batcher(embedder, batch_size=settings.batch_size, threads=threads),
+        pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),
+        leases=Leases(ledger, settings.lease_seconds),
+    )
+
+
+class Rounds:
+    """What a worker does on the side: says that it lives, and looks for what stands still."""
+
+    def __init__(self, app: Celery, parts: Parts, worker: str, queues: list[str]) -> None:
+        self._presence = Presence(parts.redis)
+        self._worker = worker
+        self._queues = queues
+        self._model = parts.embedder.card.fingerprint
+        self._periodics = [Periodic("presence", BEAT_SECONDS, self._beat)]
+        if "ingest" in queues:
+            every = parts.settings.reconcile_seconds
+            reconciler = Reconciler(parts.redis, parts.ledger, Broker(app), every)
+            self._periodics.append(Periodic("reconciler", every, reconciler.run))
+
+    def start(self) -> None:
+        for periodic in self._periodics:
+            periodic.start()
+
+    def stop(self) -> None:
+        for periodic in self._periodics:
+            periodic.stop()
+        for queue in self._queues:
+            self._presence.leave(queue, self._worker)
+
+    def _beat(self) -> None:
+        for queue in self._queues:
+            self._presence.beat(queue, self._worker, self._model)

@@ -1,0 +1,146 @@
+"""The tasks: take, call, record. The stories are in `ingest.py`, `search.py` and `collections.py`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from shared import contract
+from shared.contract import Chunk, ChunkReport, Query, TaskSpec
+from shared.errors import IndexUnavailable, RequestCode, RequestError, ServiceError
+from workers import collections
+from workers.app import app, parts
+from workers.ingest import exhausted, ingest
+from workers.search import search
+
+log = logging.getLogger("lookalike.tasks")
+
+_SERVICE_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+def _answers(spec: TaskSpec) -> Callable[[Callable[..., Any]], Any]:
+    """A task whose answer the API waits for: `{"ok": value}`, or `{"error": {"code", "detail"}}`."""
+
+    def register(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def run(*args: Any) -> dict[str, Any]:
+            try:
+                return {"ok": function(*args)}
+            except RequestError as error:
+                return {"error": {"code": error.code, "detail": error.detail}}
+            except IndexUnavailable as error:
+                return {"error": {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}}
+
+        return app.task(name=spec.name, ignore_result=False)(run)
+
+    return register
+
+
+@app.task(name=contract.INGEST_CHUNK.name)
+def ingest_chunk(job: str, number: int) -> None:
+    """Run one chunk under a lease and record how its items ended."""
+    chunk = parts().ledger.claim(job, number)
+    if chunk is None:
+        return
+    with parts().leases.hold(chunk):
+        try:
+            report = _run(chunk)
+        except (ServiceError, redis.RedisError) as error:
+            _give_back(chunk, error, after=_SERVICE_PAUSE_SECONDS, counts=False)
+        except Exception as error:
+            _give_back(chunk, error, after=min(2.0**chunk.attempt, _LONGEST_PAUSE_SECONDS), counts=True)
+        else:
+            if report:
+                _record(report)
+
+
+def _run(chunk: Chunk) -> ChunkReport | None:
+    ledger = parts().ledger
+    if ledger.is_exhausted(chunk):
+        return exhausted(chunk, ledger.snapshot(chunk.job).last_error)
+    return ingest(chunk, parts(), lease=lambda: parts().leases.state(chunk))
+
+
+def _record(report: ChunkReport) -> None:
+    if parts().ledger.commit(report):
+        for outcome in report.outcomes:
+            if outcome.item.upload and not outcome.retryable:
+                parts().uploads.release(outcome.item.upload)
+
+
+def _give_back(chunk: Chunk, error: Exception, *, after: float, counts: bool) -> None:
+    reason = f"{type(error).__name__}: {error}"
+    log.warning(
+        "chunk broke, again in %.0f s: %s",
+        after,
+        reason,
+        exc_info=counts,
+        extra={"job": chunk.job, "chunk": chunk.number},
+    )
+    parts().ledger.release(chunk, after=after, counts=counts, reason=reason)
+
+
+@app.task(name=contract.SEARCH.name, ignore_result=False)
+def run_search(query: dict[str, Any]) -> dict[str, Any]:
+    """Answer one search; what went wrong is part of the answer."""
+    try:
+        return search(Query.model_validate(query), parts())
+    except IndexUnavailable as error:
+        return {
+            "state": "failed",
+            "problem": {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail},
+            "took_ms": {},
+        }
+
+
+@_answers(contract.LIST_COLLECTIONS)
+def list_collections() -> Any:
+    """Every collection."""
+    return [collections.describe(each) for each in parts().index.collections()]
+
+
+@_answers(contract.GET_COLLECTION)
+def get_collection(name: str) -> Any:
+    """One collection."""
+    return collections.get(parts().index, name)
+
+
+@_answers(contract.PUT_COLLECTION)
+def put_collection(name: str, model: str | None, indexes: dict[str, Any]) -> Any:
+    """Make a collection, or find it."""
+    return collections.put(parts().index, parts().embedder.card, name, model, indexes)
+
+
+@_answers(contract.DELETE_COLLECTION)
+def delete_collection(name: str) -> None:
+    """Drop a collection and all of its images."""
+    parts().index.drop(name)
+
+
+@_answers(contract.GET_FACETS)
+def get_facets(name: str, field: str, filter: dict[str, Any] | None, limit: int) -> Any:
+    """A field's values with their counts."""
+    return collections.facets(parts().index, name, field, filter, limit)
+
+
+@_answers(contract.LIST_IMAGES)
+def list_images(name: str, filter: dict[str, Any] | None, limit: int, cursor: str | None) -> Any:
+    """A page of images."""
+    return collections.images(parts().index, name, filter, limit, cursor)
+
+
+@_answers(contract.GET_IMAGE)
+def get_image(name: str, id: str) -> Any:
+    """One image."""
+    return collections.image(parts().index, name, id)
+
+
+@_answers(contract.DELETE_IMAGE)
+def delete_image(name: str, id: str) -> None:
+    """Remove one image."""
+    collections.remove_image(parts().index, name, id)
