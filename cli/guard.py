@@ -1,8 +1,8 @@
 """The process that outlives a killed `lookalike up`, so that it leaves no orphans.
 
 `up` tells it over a pipe which process groups to watch. The pipe's end means that `up` is gone, however it
-went: what is still watched is ended then, and the folder of sockets removed. It also inherits the data folder's
-lock, so that a second `up` cannot begin on files that the first one's parts still hold.
+went: what is still watched is ended then, and the folder of sockets removed. It also inherits the lock of the
+data folder, so that a second `up` cannot begin on files that the first one's parts still hold.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Guard:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             bufsize=0,
+            cwd=self._sockets,  # not where we stand: a folder `cli` there would be taken for this package
             start_new_session=True,
             pass_fds=(self._lock,),
         )

@@ -50,9 +50,9 @@ def main() -> int:
         console.print("\nStopped.")
         return 130
     except (DownloadError, StackError, OSError) as error:
-        console.print(f"\nThe demo stopped: {error}", style="red", markup=False)
+        console.print(f"\nThe demo stopped: {error}", style="red", markup=False, soft_wrap=True)
     except Problem as problem:
-        console.print(f"\nThe demo stopped: {problem.message}", style="red", markup=False)
+        console.print(f"\nThe demo stopped: {problem.message}", style="red", markup=False, soft_wrap=True)
     return 1
 
 
@@ -61,9 +61,7 @@ def run(keep: bool) -> int:
     with stage("The pictures"):
         radios = ensure(ROOT / ".cache", console)
         photos = radios.photos()
-        console.print(
-            f"  {len(photos)} photographs of {_radios_of(photos)} radios in {_short(radios.folder)}"
-        )
+        console.print(f"  {len(photos)} pictures of {_radios_of(photos)} radios in {_short(radios.folder)}")
     DATA.mkdir(parents=True, exist_ok=True)
     with serving(radios.images) as images, running(DATA, free_port(PORT), console) as stack:
         with stage("Starting Lookalike"):
@@ -111,7 +109,7 @@ def index(client: Client, feed: Path) -> Job:
     console.print(f"  {job['indexed']} indexed, {job['unchanged']} unchanged, {job['failed']} failed")
     for failure in client.pages(job_path(job["id"], "/failures"), "failures") if job["failed"] else ():
         sentence = f"  {failure['id']}: {failure['detail']} ({failure['code']})"
-        console.print(sentence, style="red", markup=False)
+        console.print(sentence, style="red", markup=False, soft_wrap=True)
     return job
 
 
@@ -147,11 +145,10 @@ def draw(photos: Sequence[Photo], answers: Sequence[Answered], words: str) -> No
 def summary(client: Client, job: Job, photos: Sequence[Photo]) -> str:
     """The sheet's second line: what was searched, with which model, and how fast this machine took it in."""
     collection = client.get(collection_path(COLLECTION))
-    rate = job["images_per_second"] or 0
     words = [
         f"{collection['images']} images of {_radios_of(photos)} radios",
         f"{collection['model']}, {collection['dimension']:,} dimensions",
-        f"{rate:.1f} images/s on {os.cpu_count()} cores",
+        f"{job['images_per_second'] or 0:.1f} images/s on {os.cpu_count()} cores",
     ]
     return "  ·  ".join(words)
 
@@ -159,9 +156,7 @@ def summary(client: Client, job: Job, photos: Sequence[Photo]) -> str:
 def say_how_to_go_on(url: str, keep: bool) -> None:
     console.print(f"\nLook at [bold]{_short(SHEET)}[/]: each query beside what was found.")
     if keep:
-        console.print(
-            f"The page and the API are at {url} (its documentation at {url}/docs). Ctrl-C stops all."
-        )
+        console.print(f"The page and the API are at {url} (documentation: {url}/docs). Ctrl-C stops all.")
     else:
         console.print("`make demo KEEP=1` leaves the page and the API running on these pictures.")
     console.print(

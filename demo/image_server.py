@@ -25,7 +25,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path, port: int = PORT) -> Iterator[str]:
-    """Serve `folder` while the block runs; gives the base URL. A port that is taken gives way to a free one."""
+    """Serve `folder` while the block runs; gives its URL. A port that is taken gives way to a free one."""
     handler = partial(_Handler, directory=str(folder))
     try:
         server = ThreadingHTTPServer((HOST, port), handler)

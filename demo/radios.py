@@ -1,7 +1,7 @@
 """The demo's pictures: 330 photographs of 51 vintage radios, as a shop would have them, several of each.
 
-They are the test data of the source distribution Flask-Image-Search 1.0.0 (MIT, Copyright 2020 Hanan Fokkens),
-which also has a SQLite file that says which radio each of them shows. Nothing of it is committed here.
+They are the test data of the source distribution Flask-Image-Search 1.0.0 (MIT, copyright 2020 Hanan
+Fokkens), which also has a SQLite file that says which radio each of them shows. Nothing of it is committed.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Sdist:
 
 @dataclass(frozen=True)
 class Indexes:
-    """Where pip looks, in its order: http(s) or file URLs; `ca` is a bundle's path, or True for the usual one."""
+    """Where pip looks, in its order: http(s) or file URLs. `ca`: a bundle's path, True for the usual one."""
 
     urls: tuple[str, ...]
     ca: str | bool = True

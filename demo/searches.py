@@ -21,8 +21,8 @@ POLL_SECONDS = 0.2
 class Search:
     """`kind` and `how` say in words what is asked; `picture` is what a person sees of it.
 
-    `fields` is the API's query, and `upload` whether the picture goes along. `original` is the id of the image
-    that the query was made from, where it may come back.
+    `fields` is the API's query, and `upload` whether the picture goes along. `original` is the id of the
+    image that the query was made from, where it may come back.
     """
 
     kind: str

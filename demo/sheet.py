@@ -11,7 +11,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
 
 DENSITY = 2
 MARGIN, GUTTER = 48, 16
@@ -95,9 +95,7 @@ def _caption(page: _Page, tile: Point, strong: str, soft: Sequence[str], colour:
 def _legend(page: _Page) -> None:
     baseline = page.height - 32
     page.frame((MARGIN + 2, baseline - 9), (12, 9))
-    words = (
-        "the picture that the query was made from. Numbers are cosine similarities: 1.00 is the same vector."
-    )
+    words = "the picture that the query was made from. Numbers are cosine similarities."
     page.text((MARGIN + 24, baseline), words, 10.5, SOFT)
 
 
@@ -136,10 +134,13 @@ class _Page:
         self._image.paste(card, _scaled(at), _rounded(card.size, 6 * DENSITY))
 
     def frame(self, at: Point, size: Point) -> None:
+        """A rounded line around a card of `size`."""
         (x, y), (width, height) = _scaled(at), _scaled(size)
-        out, radius = 2 * DENSITY + 2, 8 * DENSITY
-        box = (x - out, y - out, x + width + out - 1, y + height + out - 1)
-        self._draw.rounded_rectangle(box, min(radius, height // 2), outline=ACCENT, width=2 * DENSITY)
+        gap, line = DENSITY, 2 * DENSITY
+        inside = _rounded((width + 2 * gap, height + 2 * gap), 7 * DENSITY)
+        mask = _rounded((inside.width + 2 * line, inside.height + 2 * line), 9 * DENSITY)
+        hole = ImageOps.expand(inside, line)
+        self._image.paste(ACCENT, (x - gap - line, y - gap - line), ImageChops.subtract(mask, hole))
 
     def line(self, left: float, y: float, right: float) -> None:
         self._draw.line((*_scaled((left, y)), *_scaled((right, y))), fill=FAINT, width=DENSITY)

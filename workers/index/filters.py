@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 from pydantic import ValidationError
 from qdrant_client import models
@@ -18,7 +19,6 @@ _TWINS: dict[type, Any] = {
     models.MinShould: edge.MinShould,
     models.MatchValue: edge.MatchValue,
     models.MatchAny: edge.MatchAny,
-    models.MatchExcept: edge.MatchExcept,
     models.MatchText: edge.MatchText,
     models.MatchTextAny: edge.MatchTextAny,
     models.MatchPhrase: edge.MatchPhrase,
@@ -63,6 +63,10 @@ def _converted(node: Any) -> Any:
             return [_converted(part) for part in node]
         case models.GeoLineString(points=points):
             return _converted(points)
+        case models.MatchValue(value=bool() as value):
+            return edge.MatchValue(np.bool_(value))  # the binding takes Python's own bool for a number
+        case models.MatchExcept(except_=values):
+            return edge.MatchExcept(values)
         case models.HasIdCondition(has_id=ids):
             return edge.HasIdCondition(set(ids))
         case models.HasVectorCondition(has_vector=vector):

@@ -30,7 +30,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Point:
-    """An image: `id` is the client's own key, also at `payload["_image"]["id"]`; `vector` float32[dimension]."""
+    """An image. `id` is the client's own key, as is `payload["_image"]["id"]`; `vector` float32[dimension]."""
 
     id: str
     payload: dict[str, Any]

@@ -171,9 +171,10 @@ class ServerIndex:
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
         self._card(name)
-        chosen = models.PointIdsList(points=[point_id(id) for id in ids])
+        if not ids:
+            return  # Qdrant calls it a bad request
         with self._asking(name):
-            self._client.delete(name, chosen, wait=True)
+            self._client.delete(name, [point_id(id) for id in ids], wait=True)
 
     def facet(
         self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20

@@ -29,23 +29,23 @@ class StoreProcess:
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "s"
         self.folder = folder / "data"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [sys.executable, "-m", "workers.index.store"]
         options = ["--socket", str(self.socket), "--folder", str(self.folder)]
-        self._process = subprocess.Popen([*command, *options], cwd=ROOT)
+        self.process = subprocess.Popen([*command, *options], cwd=ROOT)
         deadline = time.monotonic() + 60
         while not self._accepts():
-            assert self._process.poll() is None, "the store ended before it was ready"
+            assert self.process.poll() is None, "the store ended before it was ready"
             assert time.monotonic() < deadline, "the store never accepted"
             time.sleep(0.02)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit code."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self._process.wait(30)
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
 
     def _accepts(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

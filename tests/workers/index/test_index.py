@@ -1,4 +1,4 @@
-"""One contract, three ways to an engine: qdrant-edge in this process, the store process, and a real Qdrant server."""
+"""One contract, three ways to an engine: qdrant-edge here, the store process, and a real Qdrant server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_collection_is_made_once(index: Index) -> None:
 
 def test_a_collection_of_another_model_is_a_mismatch(index: Index) -> None:
     index.create("shop", CARD)
-    with pytest.raises(ModelMismatch, match="m@1/p.*m@2/p"):
+    with pytest.raises(ModelMismatch, match=r"m@1/p.*m@2/p"):
         index.create("shop", OTHER_CARD)
 
 
@@ -361,11 +361,6 @@ FILTERS: dict[str, tuple[Filter, str]] = {
         "0",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def full_indexes() -> dict[type, Index]:
-    return {}
 
 
 @pytest.mark.parametrize("form", FILTERS)

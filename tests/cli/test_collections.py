@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SHOES = {
+    "name": "shoes",
+    "model": "m",
+    "dimension": 384,
+    "distance": "cosine",
+    "images": 1234,
+    "indexes": {"dx": "keyword"},
+}
+
+
+@pytest.fixture
+def shoes(api, answer):
+    api.on("GET", "/v1/collections", answer({"collections": [SHOES]}))
+    api.on("GET", "/v1/collections/shoes", answer(SHOES))
+    api.on("DELETE", "/v1/collections/shoes", answer(status=204))
+    return api
+
+
+@pytest.mark.parametrize("arguments", [[], ["shoes"]])
+def test_collections_are_shown(shoes, run, arguments):
+    result = run("collections", *arguments)
+    assert result.exit_code == 0
+    for word in ("shoes", "1,234", "384", "dx:keyword"):
+        assert word in result.stdout
+
+
+def test_json_is_the_answer_of_the_api(shoes, run):
+    assert json.loads(run("collections", "--json").stdout) == {"collections": [SHOES]}
+    assert json.loads(run("collections", "shoes", "--json").stdout) == SHOES
+
+
+@pytest.mark.parametrize(("typed", "deleted"), [("y\n", True), ("n\n", False)])
+def test_delete_asks_first(shoes, run, typed, deleted):
+    result = run("collections", "shoes", "--delete", input=typed)
+    assert "1,234 images" in result.stderr
+    assert bool(shoes.sent("DELETE", "/v1/collections/shoes")) is deleted
+    assert result.exit_code == (0 if deleted else 1)
+
+
+def test_delete_does_not_ask_with_yes(shoes, run):
+    assert run("collections", "shoes", "--delete", "--yes").exit_code == 0
+    assert shoes.sent("DELETE", "/v1/collections/shoes")
+
+
+def test_delete_without_a_name_is_misuse(shoes, run):
+    assert run("collections", "--delete", "--yes").exit_code == 2
+    assert not shoes.received

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SEARCHES = "/v1/collections/images/searches"
+DONE = {
+    "id": "s1",
+    "state": "done",
+    "hits": [
+        {
+            "id": "shoe-7",
+            "score": 0.98765,
+            "url": "http://a.example/7.jpg",
+            "payload": {"dx": "nv", "_image": {"bytes": 12345}},
+        }
+    ],
+}
+
+
+@pytest.fixture
+def found(api, answer):
+    api.on("POST", SEARCHES, answer(DONE))
+    return api
+
+
+def test_hits_are_a_table_of_score_id_url_and_payload(found, run):
+    result = run("search", "shoe-1")
+    assert result.exit_code == 0
+    for word in ("0.988", "shoe-7", "http://a.example/7.jpg", "dx=nv"):
+        assert word in result.stdout
+    assert "12345" not in result.stdout
+
+
+def test_an_id_is_searched_by_id_and_the_answer_waited_for(found, run):
+    run("search", "shoe-1", "--limit", "3", "--filter", '{"must": []}', "--score-threshold", "0.5")
+    (sent,) = found.received
+    assert json.loads(sent.body) == {
+        "id": "shoe-1",
+        "limit": 3,
+        "offset": 0,
+        "filter": {"must": []},
+        "score_threshold": 0.5,
+    }
+    assert sent.headers["Prefer"] == "wait=10"
+
+
+def test_a_url_is_searched_by_url(found, run):
+    run("search", "https://a.example/q.jpg")
+    assert json.loads(found.received[0].body)["url"] == "https://a.example/q.jpg"
+
+
+def test_a_file_is_uploaded_with_its_query(found, run, tmp_path):
+    (tmp_path / "q.jpg").write_bytes(b"a picture")
+    assert run("search", str(tmp_path / "q.jpg"), "--limit", "2").exit_code == 0
+    parts = found.received[0].parts
+    assert parts["image"][0].get_payload(decode=True) == b"a picture"
+    assert json.loads(parts["query"][0].get_payload(decode=True)) == {"limit": 2, "offset": 0}
+
+
+def test_a_slow_search_is_asked_for_until_it_is_done(api, run, answer):
+    pending = {"id": "s1", "state": "pending"}
+    api.on("POST", SEARCHES, answer(pending, 202, {"Location": "/v1/searches/s1"}))
+    api.on("GET", "/v1/searches/s1", answer(pending), answer(DONE))
+    result = run("search", "shoe-1", "--json")
+    assert json.loads(result.stdout) == DONE
+
+
+def test_a_failed_search_says_why(api, run, answer):
+    failed = {"detail": "The file is no image.", "code": "not_an_image", "status": 422}
+    api.on("POST", SEARCHES, answer({"id": "s1", "state": "failed", "problem": failed}))
+    result = run("search", "https://a.example/q.jpg")
+    assert result.exit_code == 1
+    assert "The file is no image. (not_an_image)" in result.stderr
+
+
+def test_a_filter_that_is_no_json_is_misuse(found, run):
+    result = run("search", "shoe-1", "--filter", "dx=nv")
+    assert result.exit_code == 2
+    assert "--filter" in result.stderr
+    assert not found.received
+
+
+def test_a_payload_cannot_drive_the_terminal(api, run, answer):
+    hit = {"id": "a\x1b[2Jb", "score": 1.0, "payload": {"t": "[red]x[/red]\x07"}}
+    api.on("POST", SEARCHES, answer({**DONE, "hits": [hit]}))
+    result = run("search", "shoe-1")
+    assert "\x1b" not in result.stdout
+    assert "\x07" not in result.stdout
+    assert "[red]x[/red]" in result.stdout

@@ -1,0 +1,79 @@
+"""Fixtures: a whole worker's tools in this process, all of them real, with a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from shared.ledger import Ledger
+from shared.settings import Settings
+from shared.uploads import Uploads
+from tests.image_server import ImageServer
+from tests.models import make_vit
+from workers.batcher import Batcher
+from workers.embed import Embedder, load_embedder
+from workers.fetch import Fetcher
+from workers.index.edge import EdgeIndex
+from workers.lease import Leases
+from workers.parts import Parts
+
+
+class CountingEmbedder:
+    """The real embedder, counting the pictures that pass through it."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.card = embedder.card
+        self.shape = embedder.shape
+        self.device = embedder.device
+        self.pictures = 0
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        self.pictures += len(pixels)
+        return self._embedder.embed(pixels)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_vit(tmp_path_factory.mktemp("small-vit"))
+
+
+@pytest.fixture(scope="session")
+def small_embedder(small_model: Path) -> Embedder:
+    return load_embedder(Settings(model=str(small_model), device="cpu"))
+
+
+@pytest.fixture
+def images() -> Iterator[ImageServer]:
+    with ImageServer() as server:
+        yield server
+
+
+@pytest.fixture
+def parts(
+    tmp_path: Path, redis_client: redis.Redis, settings: Settings, small_embedder: Embedder
+) -> Iterator[Parts]:
+    settings = settings.model_copy(
+        update={"fetch_allow": Settings(fetch_allow="127.0.0.0/8").fetch_allow, "fetch_timeout": 2.0}
+    )
+    ledger = Ledger(redis_client, settings)
+    embedder = CountingEmbedder(small_embedder)
+    made = Parts(
+        settings=settings,
+        redis=redis_client,
+        ledger=ledger,
+        uploads=Uploads(redis_client, settings),
+        index=EdgeIndex(tmp_path / "index"),
+        fetcher=Fetcher(settings),
+        embedder=embedder,
+        batcher=Batcher(embedder, batch_size=8, threads=1),
+        pool=ThreadPoolExecutor(8),
+        leases=Leases(ledger, settings.lease_seconds),
+    )
+    yield made
+    made.close()

@@ -1,0 +1,87 @@
+"""What holds of a Qdrant server, beyond the contract: it may be shared with others, and it may be away."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient, models
+
+from shared.errors import IndexUnavailable, ModelMismatch, RequestCode, RequestError
+from tests.workers.index.shop import CARD, image
+from workers.index.server import ServerIndex
+
+
+@pytest.fixture
+def foreign(qdrant_url: str) -> Iterator[QdrantClient]:
+    """A server on which somebody else keeps the collection `theirs`."""
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    client.create_collection("theirs", models.VectorParams(size=4, distance=models.Distance.COSINE))
+    yield client
+    client.delete_collection("theirs")
+    client.close()
+
+
+def test_a_collection_of_somebody_else_is_left_alone(foreign: QdrantClient, qdrant_url: str) -> None:
+    index = ServerIndex(qdrant_url)
+    assert index.find("theirs") is None
+    assert index.collections() == []
+    with pytest.raises(ModelMismatch, match="was not made by Lookalike"):
+        index.create("theirs", CARD)
+    for ask in (lambda: index.drop("theirs"), lambda: index.upsert("theirs", [image("a")])):
+        with pytest.raises(RequestError) as caught:
+            ask()
+        assert caught.value.code is RequestCode.COLLECTION_NOT_FOUND
+    assert foreign.collection_exists("theirs")
+    assert foreign.count("theirs").count == 0
+
+
+def test_a_collection_that_another_worker_made_anew_is_met_with_its_new_model(qdrant_url: str) -> None:
+    one, other = ServerIndex(qdrant_url), ServerIndex(qdrant_url)
+    one.create("shared", CARD)
+    one.upsert("shared", [image("a")])
+    other.drop("shared")
+    with pytest.raises(RequestError, match="no collection `shared`"):
+        one.count("shared")
+    other.create("shared", CARD.model_copy(update={"dimension": 6}))
+    one.upsert("shared", [image("a", np.ones(6))])
+    assert one.count("shared") == 1
+    one.drop("shared")
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    index = ServerIndex("http://127.0.0.1:9")
+    for ask in (index.ping, index.collections, lambda: index.count("shop"), lambda: index.create("a", CARD)):
+        with pytest.raises(IndexUnavailable, match="does not answer"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(500, "broken"), (503, "broken"), (401, "set QDRANT_API_KEY"), (404, "404")]
+)
+def test_a_server_that_answers_with_a_failure_is_unavailable(status: int, said: str) -> None:
+    with answering(status) as url, pytest.raises(IndexUnavailable, match=said):
+        ServerIndex(url).ping()
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """The URL of a server that gives this one answer."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"broken")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

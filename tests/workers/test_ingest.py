@@ -1,0 +1,172 @@
+"""workers/ingest.py with the real fetcher, decoder, model, engine and ledger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.contract import Chunk, ChunkReport, Item, Refusal, point_id
+from shared.errors import FailureCode, ModelMismatch
+from tests.image_server import ImageServer, jpeg
+from workers.ingest import exhausted, ingest
+from workers.lease import LeaseState
+from workers.parts import Parts
+
+
+def chunk_of(*items: Item, job: str = "job_a", number: int = 1, attempt: int = 1) -> Chunk:
+    return Chunk(job, number, "shop", "token", attempt, list(items))
+
+
+def item(server: ImageServer, path: str, id: str | None = None, **payload: Any) -> Item:
+    url = server.url(path)
+    return Item(id=id or url, url=url, payload=payload)
+
+
+def run(chunk: Chunk, parts: Parts, lease: LeaseState = "held") -> ChunkReport:
+    report = ingest(chunk, parts, lease=lambda: lease)
+    assert report is not None
+    return report
+
+
+def statuses(report: ChunkReport) -> list[str]:
+    return [outcome.code or outcome.status for outcome in report.outcomes]
+
+
+def system(parts: Parts, id: str) -> dict[str, Any]:
+    return dict(parts.index.retrieve("shop", [id])[id].payload["_image"])
+
+
+def test_an_image_stands_with_its_payload_and_what_the_system_adds(parts: Parts, images: ImageServer) -> None:
+    report = run(chunk_of(item(images, "/1.jpg", id="one", dx="nv", age=40)), parts)
+    assert statuses(report) == ["indexed"]
+    point = parts.index.retrieve("shop", ["one"])["one"]
+    assert (point.payload["dx"], point.payload["age"]) == ("nv", 40)
+    added = point.payload["_image"]
+    assert set(added) == {
+        "id", "url", "sha256", "width", "height", "format", "bytes", "model", "indexed_at", "job",
+    }  # fmt: skip
+    assert (added["id"], added["url"], added["width"], added["height"]) == ("one", images.url("/1.jpg"), 600, 450)
+    assert (added["format"], added["model"]) == ("jpeg", parts.embedder.card.fingerprint)
+
+
+def test_the_same_again_is_unchanged_without_a_forward_pass(parts: Parts, images: ImageServer) -> None:
+    items = [item(images, f"/{n}.jpg") for n in range(5)]
+    run(chunk_of(*items), parts)
+    embedded = parts.embedder.pictures  # type: ignore[attr-defined]
+    assert embedded == 5
+    assert statuses(run(chunk_of(*items, job="job_b"), parts)) == ["unchanged"] * 5
+    assert parts.embedder.pictures == embedded  # type: ignore[attr-defined]
+    assert parts.index.count("shop") == 5
+
+
+def test_an_unchanged_image_gets_its_new_payload_and_url(parts: Parts, images: ImageServer) -> None:
+    run(chunk_of(item(images, "/1.jpg", id="one", price=1, old=True)), parts)
+    again = Item(id="one", url=images.url("/1.jpg?v=2"), payload={"price": 2})
+    assert statuses(run(chunk_of(again, job="job_b"), parts)) == ["unchanged"]
+    payload = parts.index.retrieve("shop", ["one"])["one"].payload
+    assert payload["price"] == 2
+    assert "old" not in payload
+    assert payload["_image"]["url"] == images.url("/1.jpg?v=2")
+
+
+def test_new_bytes_under_an_id_replace_the_image(parts: Parts, images: ImageServer) -> None:
+    run(chunk_of(Item(id="one", url=images.url("/1.jpg"))), parts)
+    before = system(parts, "one")["sha256"]
+    assert statuses(run(chunk_of(Item(id="one", url=images.url("/2.jpg"))), parts)) == ["indexed"]
+    assert system(parts, "one")["sha256"] != before
+    assert parts.index.count("shop") == 1
+
+
+def test_a_second_run_of_a_chunk_that_died_before_its_report_counts_its_own_work(
+    parts: Parts, images: ImageServer
+) -> None:
+    chunk = chunk_of(*[item(images, f"/{n}.jpg") for n in range(3)])
+    run(chunk, parts)
+    embedded = parts.embedder.pictures  # type: ignore[attr-defined]
+    assert statuses(run(replace(chunk, attempt=2), parts)) == ["indexed"] * 3
+    assert parts.embedder.pictures == embedded  # type: ignore[attr-defined]
+
+
+def test_each_bad_picture_has_its_code_and_the_good_ones_are_indexed(parts: Parts, images: ImageServer) -> None:
+    paths = {
+        "/missing": "http_status",
+        "/redirect-loop": "too_many_redirects",
+        "/huge": "too_large",
+        "/html.jpg": "not_an_image",
+        "/truncated.jpg": "truncated",
+        "/bomb.png": "too_many_pixels",
+        "/dribble": "timeout",
+        "/empty": "empty",
+        "/1.jpg": "indexed",
+        "/2.png": "indexed",
+    }
+    report = run(chunk_of(*[item(images, path) for path in paths]), parts)
+    assert dict(zip(paths, statuses(report), strict=True)) == paths
+    assert all(outcome.detail for outcome in report.outcomes if outcome.status == "failed")
+    assert parts.index.count("shop") == 2
+
+
+def test_a_refused_item_is_a_failure_row_and_is_never_fetched(parts: Parts, images: ImageServer) -> None:
+    refused = Item(
+        id="x",
+        url=images.url("/1.jpg"),
+        refused=Refusal(code=FailureCode.PAYLOAD_INVALID, detail="`_x` begins with `_`."),
+    )
+    assert statuses(run(chunk_of(refused), parts)) == ["payload_invalid"]
+    assert images.requests["/1.jpg"] == 0
+
+
+def test_the_same_picture_twice_under_one_id_counts_once(parts: Parts, images: ImageServer) -> None:
+    twice = [item(images, "/1.jpg", id="one", n=1), item(images, "/1.jpg", id="one", n=2)]
+    assert statuses(run(chunk_of(*twice), parts)) == ["indexed", "unchanged"]
+    assert parts.index.retrieve("shop", ["one"])["one"].payload["n"] == 2
+    assert parts.index.count("shop") == 1
+
+
+def test_of_several_pictures_under_one_id_the_last_stands(parts: Parts, images: ImageServer) -> None:
+    run(chunk_of(item(images, "/1.jpg", id="one"), item(images, "/2.jpg", id="one")), parts)
+    assert system(parts, "one")["url"] == images.url("/2.jpg")
+
+
+def test_an_upload_is_read_under_its_hash(parts: Parts) -> None:
+    sha256 = parts.uploads.park_for_ingest(jpeg(7))
+    report = run(chunk_of(Item(id=f"sha256:{sha256}", upload=sha256)), parts)
+    assert statuses(report) == ["indexed"]
+    assert system(parts, f"sha256:{sha256}")["url"] is None
+
+
+def test_an_upload_that_is_gone_says_so(parts: Parts) -> None:
+    report = run(chunk_of(Item(id="x", upload="0" * 64)), parts)
+    assert statuses(report) == ["empty"]
+    assert "upload the file again" in (report.outcomes[0].detail or "")
+
+
+def test_nothing_is_written_after_a_cancel(parts: Parts, images: ImageServer) -> None:
+    report = run(chunk_of(item(images, "/1.jpg")), parts, lease="cancelled")
+    assert statuses(report) == ["cancelled"]
+    assert parts.index.count("shop") == 0
+
+
+def test_nothing_is_written_or_reported_once_the_lease_is_lost(parts: Parts, images: ImageServer) -> None:
+    assert ingest(chunk_of(item(images, "/1.jpg")), parts, lease=lambda: "lost") is None
+    assert parts.index.count("shop") == 0
+
+
+def test_a_collection_under_another_model_is_refused_whole(parts: Parts, images: ImageServer) -> None:
+    other = parts.embedder.card.model_copy(update={"revision": "another"})
+    parts.index.create("shop", other)
+    with pytest.raises(ModelMismatch):
+        ingest(chunk_of(item(images, "/1.jpg")), parts, lease=lambda: "held")
+    assert parts.index.count("shop") == 0
+
+
+def test_a_chunk_that_broke_every_run_ends_with_the_last_error(parts: Parts) -> None:
+    report = exhausted(chunk_of(Item(id="a", url="http://x.example/"), attempt=6), "RuntimeError: boom")
+    assert statuses(report) == ["attempts_exhausted"]
+    assert "boom" in (report.outcomes[0].detail or "")
+
+
+def test_point_ids_are_uuid5_of_the_item_id() -> None:
+    assert point_id("http://shop.example/1.jpg") == "0c474016-0b5a-5e3c-a74a-5cf4e1b17edf"

@@ -1,0 +1,141 @@
+"""workers/search.py with the real model and engine."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from shared.contract import Chunk, Item, Query
+from tests.image_server import ImageServer, picture
+from workers.ingest import ingest
+from workers.parts import Parts
+from workers.search import filtered_fields, search
+
+
+@pytest.fixture
+def shop(parts: Parts, images: ImageServer) -> ImageServer:
+    """Twelve pictures: `kind` even or odd, `price` 0 to 11."""
+    items = [
+        Item(id=f"p{n}", url=images.url(f"/{n}.jpg"), payload={"kind": "odd" if n % 2 else "even", "price": n})
+        for n in range(12)
+    ]
+    ingest(Chunk("job_a", 1, "shop", "t", 1, items), parts, lease=lambda: "held")
+    return images
+
+
+def ask(parts: Parts, **query: Any) -> dict[str, Any]:
+    return search(Query(collection="shop", sent_at=time.time(), **query), parts)
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    assert answer["state"] == "done", answer
+    return [hit["id"] for hit in answer["hits"]]
+
+
+def test_a_crop_finds_its_original_first(parts: Parts, shop: ImageServer) -> None:
+    original = picture(5)
+    crop = original.crop((15, 10, original.width - 15, original.height - 10))
+    buffer = io.BytesIO()
+    crop.resize((crop.width // 2, crop.height // 2)).save(buffer, "JPEG", quality=40)
+    assert ids(ask(parts, upload=parts.uploads.park_for_search(buffer.getvalue())))[0] == "p5"
+
+
+def test_a_url_is_fetched_and_finds_itself_with_a_score_of_one(parts: Parts, shop: ImageServer) -> None:
+    answer = ask(parts, url=shop.url("/3.jpg"))
+    assert ids(answer)[0] == "p3"
+    assert answer["hits"][0]["score"] == pytest.approx(1, abs=0.01)
+    assert answer["hits"][0]["url"] == shop.url("/3.jpg")
+    assert set(answer["took_ms"]) == {"queue", "fetch", "embed", "search"}
+
+
+def test_an_id_finds_its_like_but_not_itself(parts: Parts, shop: ImageServer) -> None:
+    found = ids(ask(parts, id="p3", limit=100))
+    assert "p3" not in found
+    assert len(found) == 11
+    even = ids(ask(parts, id="p3", filter={"must": [{"key": "kind", "match": {"value": "odd"}}]}))
+    assert set(even) == {f"p{n}" for n in range(1, 12, 2)} - {"p3"}
+
+
+def test_a_vector_is_taken_as_it_is(parts: Parts, shop: ImageServer) -> None:
+    vector = parts.index.retrieve("shop", ["p7"], vectors=True)["p7"].vector
+    assert vector is not None
+    assert ids(ask(parts, vector=vector.tolist()))[0] == "p7"
+
+
+@pytest.mark.parametrize("vector", [[1.0, 2.0], [0.0] * 48])
+def test_a_vector_that_does_not_fit_is_the_clients_fault(parts: Parts, shop: ImageServer, vector: list[float]) -> None:
+    answer = ask(parts, vector=vector)
+    assert (answer["state"], answer["problem"]["code"]) == ("failed", "invalid_request")
+
+
+def test_a_filter_narrows_and_makes_its_payload_index(parts: Parts, shop: ImageServer) -> None:
+    wanted = {"must": [{"key": "kind", "match": {"value": "odd"}}, {"key": "price", "range": {"lte": 5}}]}
+    assert set(ids(ask(parts, id="p0", filter=wanted))) == {"p1", "p3", "p5"}
+    found = parts.index.find("shop")
+    assert found is not None
+    assert found.indexes == {"kind": "keyword", "price": "float"}
+
+
+def test_pages_join_without_gap_or_double(parts: Parts, shop: ImageServer) -> None:
+    whole = ids(ask(parts, id="p0", limit=11))
+    pages = [ids(ask(parts, id="p0", limit=4, offset=offset)) for offset in (0, 4, 8)]
+    assert [id for page in pages for id in page] == whole
+
+
+def test_the_threshold_cuts_the_tail(parts: Parts, shop: ImageServer) -> None:
+    whole = ask(parts, url=shop.url("/3.jpg"), limit=12)["hits"]
+    cut = (whole[3]["score"] + whole[4]["score"]) / 2
+    assert len(ids(ask(parts, url=shop.url("/3.jpg"), score_threshold=cut))) == 4
+
+
+def test_only_the_payload_that_is_asked_for_comes(parts: Parts, shop: ImageServer) -> None:
+    assert ask(parts, id="p1", with_payload=["price"])["hits"][0]["payload"].keys() == {"price"}
+    assert ask(parts, id="p1", with_payload=False)["hits"][0]["payload"] == {}
+    assert ask(parts, id="p1")["hits"][0]["payload"].keys() == {"kind", "price", "_image"}
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"id": "nobody"}, "image_not_found"),
+        ({"upload": "0" * 64}, "empty"),
+        ({"url": "http://10.0.0.1/x.jpg"}, "address_refused"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said_in_the_answer(
+    parts: Parts, shop: ImageServer, query: dict[str, Any], code: str
+) -> None:
+    answer = ask(parts, **query)
+    assert (answer["state"], answer["problem"]["code"]) == ("failed", code)
+    assert answer["problem"]["detail"]
+
+
+def test_a_collection_that_does_not_stand_is_said_so(parts: Parts) -> None:
+    assert ask(parts, id="x")["problem"]["code"] == "collection_not_found"
+
+
+def test_a_picture_is_not_searched_under_another_model(parts: Parts) -> None:
+    parts.index.create("shop", parts.embedder.card.model_copy(update={"revision": "another"}))
+    answer = ask(parts, upload=parts.uploads.park_for_search(b"x"))
+    assert answer["problem"]["code"] == "model_unavailable"
+
+
+def test_every_field_of_a_filter_is_found_with_its_type() -> None:
+    filter = {
+        "must": [{"key": "a", "match": {"value": "x"}}, {"should": [{"key": "b", "match": {"any": [1, 2]}}]}],
+        "must_not": {"key": "c", "match": {"value": True}},
+        "should": [{"key": "d", "range": {"gte": 1.5}}, {"key": "e", "range": {"lt": "2026-01-01T00:00:00Z"}}],
+        "min_should": {"conditions": [{"key": "f", "match": {"text": "red"}}], "min_count": 1},
+    }
+    assert dict(filtered_fields(filter)) == {
+        "a": "keyword",
+        "b": "integer",
+        "c": "bool",
+        "d": "float",
+        "e": "datetime",
+        "f": "text",
+    }
