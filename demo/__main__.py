@@ -154,14 +154,15 @@ def summary(client: Client, job: Job, photos: Sequence[Photo]) -> str:
 
 
 def say_how_to_go_on(url: str, keep: bool) -> None:
-    console.print(f"\nLook at [bold]{_short(SHEET)}[/]: each query beside what was found.")
-    if keep:
-        console.print(f"The page and the API are at {url} (documentation: {url}/docs). Ctrl-C stops all.")
-    else:
-        console.print("`make demo KEEP=1` leaves the page and the API running on these pictures.")
+    kept = f"The page and the API are at {url} (documentation: {url}/docs). Ctrl-C stops everything."
+    gone = "`make demo KEEP=1` leaves the page and the API running on these pictures."
     console.print(
-        "Then your own: `make run` in one terminal, `.venv/bin/lookalike ingest URLS.csv` in another.\n"
-        "README.md goes on from here."
+        f"\nLook at [bold]{_short(SHEET)}[/]: each query beside what was found.",
+        kept if keep else gone,
+        "Then your own: `make run` in one terminal, `.venv/bin/lookalike ingest URLS.csv` in another.",
+        "README.md goes on from here.",
+        sep="\n",
+        soft_wrap=True,
     )
 
 

@@ -104,6 +104,6 @@ def milliseconds(answer: dict[str, Any]) -> float:
 def table(answer: dict[str, Any], search: Search) -> Sequence[tuple[str, float, str, str]]:
     """A row a hit: a mark on the original, score, radio, id."""
     return [
-        ("●" if hit["id"] == search.original else "", hit["score"], hit["payload"]["radio"], hit["id"])
+        ("●" if hit["id"] == search.original else " ", hit["score"], hit["payload"]["radio"], hit["id"])
         for hit in answer["hits"]
     ]

@@ -147,7 +147,7 @@ class _Page:
 
     def save(self, path: Path) -> None:
         dpi = 72 * DENSITY
-        self._image.save(path, "PNG", dpi=(dpi, dpi), optimize=True)
+        self._image.save(path, "PNG", dpi=(dpi, dpi))
 
 
 def _scaled(pair: Point) -> tuple[int, int]:

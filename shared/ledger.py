@@ -233,7 +233,7 @@ class Ledger:
                 RequestCode.JOB_NOT_FOUND,
                 f"There is no job `{job}`. Ended jobs can be read for {self._ttl // 3600} hours.",
             )
-        return record  # type: ignore[return-value]
+        return record
 
     def _run(self, script: str, *args: Any) -> Any:
         return self._scripts[script](args=args)

@@ -48,7 +48,7 @@ class Uploads:
 
     def read(self, sha256: str) -> bytes | None:
         """The parked bytes, or None when they are gone."""
-        return self._redis.hget(_PREFIX + sha256, "data")  # type: ignore[return-value]
+        return self._redis.hget(_PREFIX + sha256, "data")
 
     def release(self, sha256: str) -> None:
         """One reference lets go."""

@@ -16,6 +16,7 @@ import gzip
 import io
 import mimetypes
 import socket
+import ssl
 import struct
 import threading
 import zlib
@@ -90,15 +91,27 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 class ImageServer:
-    """Serves on a free port of 127.0.0.1 from `with` to its end; `requests` counts them by path."""
+    """Serves on a free port of 127.0.0.1 from `with` to its end; `requests` counts them by path.
+
+    `tls` is a server-side context: the URLs are then https, on `localhost`, the name its certificate is for.
+    """
 
     def __init__(
-        self, content: Path | Mapping[str, bytes] | None = None, *, host: str = "127.0.0.1", port: int = 0
+        self,
+        content: Path | Mapping[str, bytes] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.requests: Counter[str] = Counter()
-        self._server = _Server((host, port), content or {}, self.requests)
+        self._origin = "https://localhost" if tls else f"http://{host}"
+        self._server = _Server((host, port), content or {}, self.requests, tls)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="image-server", daemon=True
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            name="image-server",
+            daemon=True,
         )
 
     @property
@@ -106,7 +119,12 @@ class ImageServer:
         return self._server.server_port
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{path.lstrip('/')}"
+        return f"{self._origin}:{self.port}/{path.lstrip('/')}"
+
+    @property
+    def connections(self) -> int:
+        """How many were opened so far."""
+        return self._server.connections
 
     def drop_connections(self) -> None:
         """Close all that are open, as a server does that is restarted."""
@@ -137,28 +155,41 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(
-        self, address: tuple[str, int], content: Path | Mapping[str, bytes], requests: Counter[str]
+        self,
+        address: tuple[str, int],
+        content: Path | Mapping[str, bytes],
+        requests: Counter[str],
+        tls: ssl.SSLContext | None,
     ) -> None:
         super().__init__(address, _Handler)
+        self.connections = 0
+        self._tls = tls
         self.content = content
         self.requests = requests
         self.stopping = threading.Event()
         self.lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
+        self._open: set[socket.socket] = set()
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        if self._tls:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         with self.lock:
-            self._connections.add(request)
+            self.connections += 1
+            self._open.add(request)
         super().process_request(request, client_address)  # type: ignore[arg-type]
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         with self.lock:
-            self._connections.discard(request)
+            self._open.discard(request)
         super().shutdown_request(request)
 
     def drop_connections(self) -> None:
-        with self.lock, contextlib.suppress(OSError):
-            for connection in self._connections:
+        with self.lock:
+            for connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
@@ -255,8 +286,9 @@ def _endless(handler: _Handler) -> None:
 
 
 def _redirect(handler: _Handler) -> None:
-    to = handler.option("to", "/jpeg/1.jpg")
-    handler.answer(b"", status=int(handler.option("status", "302")), Location=to)
+    if not handler.server.stopping.wait(float(handler.option("after", "0"))):
+        to = handler.option("to", "/jpeg/1.jpg")
+        handler.answer(b"elsewhere", status=int(handler.option("status", "302")), Location=to)
 
 
 def _redirect_with_an_endless_body(handler: _Handler) -> None:

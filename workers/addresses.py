@@ -68,7 +68,7 @@ def is_plain_host(host: str) -> bool:
     `127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`, `127.0.0.1.`, zone ids and percent signs are not: honest
     URLs never need them, and resolvers differ on what they mean.
     """
-    if host.startswith("["):
+    if host.startswith("[") and host.endswith("]"):
         return "%" not in host and _is_address(ipaddress.IPv6Address, host[1:-1])
     if _ENDS_IN_A_NUMBER.fullmatch(host):
         return _is_address(ipaddress.IPv4Address, host)

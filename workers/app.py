@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from celery import signals
+from celery.concurrency.thread import TaskPool as ThreadPool
 
 from shared.broker import make_celery
 from shared.errors import StartError
@@ -66,5 +67,5 @@ def _stop(**_: object) -> None:
 
 def _refuse_forks(worker: Any) -> None:
     """Threads and CUDA do not survive a fork, and the model must stand in memory once."""
-    if "threads" not in str(worker.pool_cls) and "solo" not in str(worker.pool_cls):
+    if not issubclass(worker.pool_cls, ThreadPool):
         raise StartError("start it with `-P threads`; the model cannot be shared with forked processes.")

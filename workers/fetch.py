@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
 
+import certifi
 import requests
 from requests.adapters import HTTPAdapter
 from requests.certs import where as certificates
@@ -108,17 +109,15 @@ class Fetcher:
 
     def _body(self, response: requests.Response, attempt: Attempt) -> bytes:
         self._check_head(response, attempt.url)
-        pieces = []
-        size = 0
+        body = bytearray()
         while piece := response.raw.read1(_READ, decode_content=False):
-            size += len(piece)
-            if size > self._max_bytes:
-                raise self._too_large(attempt.url, f"more than {self._max_bytes}")
-            pieces.append(piece)
+            body += piece
+            if len(body) > self._max_bytes:
+                raise self._too_large(attempt.url, f"more than {self._max_bytes:,}")
         attempt.remaining()  # a body without a length looks complete when the deadline cuts it
-        if not size:
+        if not body:
             raise ItemError(FailureCode.EMPTY, f"`{attempt.url}` answered with no bytes.")
-        return b"".join(pieces)
+        return bytes(body)
 
     def _check_head(self, response: requests.Response, url: str) -> None:
         status = response.status_code
@@ -137,12 +136,12 @@ class Fetcher:
                 )
         declared = response.raw.length_remaining
         if declared is not None and declared > self._max_bytes:
-            raise self._too_large(url, declared)
+            raise self._too_large(url, f"{declared:,}")
 
-    def _too_large(self, url: str, size: int | str) -> ItemError:
+    def _too_large(self, url: str, size: str) -> ItemError:
         return ItemError(
             FailureCode.TOO_LARGE,
-            f"`{url}` is {size} bytes; the most is {self._max_bytes} (LOOKALIKE_FETCH_MAX_BYTES).",
+            f"`{url}` is {size} bytes; the most is {self._max_bytes:,} (LOOKALIKE_FETCH_MAX_BYTES).",
         )
 
 
@@ -182,8 +181,9 @@ def _shown(text: str) -> str:
 
 
 def _leave(response: requests.Response) -> None:
+    """Give the connection back; what is unread of a body costs it unless that is little."""
     length = response.raw.length_remaining
-    if length is not None and length <= _SPARE:
+    if length is not None and length <= _SPARE and not response.raw.isclosed():
         with contextlib.suppress(*_BROKEN):
             response.raw.read(_SPARE, decode_content=False)
     response.close()
@@ -208,7 +208,7 @@ class _Connection(HTTPConnection):
     """Opens no socket itself: the thread's own fetch does, to an address that was checked."""
 
     def _new_conn(self) -> socket.socket:
-        return CURRENT.get().connect(self._dns_host, self.port)
+        return CURRENT.get().connect(self.host, self.port)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
@@ -233,7 +233,7 @@ class _Adapter(HTTPAdapter):
 
     def __init__(self, connections_per_host: int) -> None:
         self._tls = ssl.create_default_context()
-        self._tls.load_verify_locations(certificates())
+        self._tls.load_verify_locations(certifi.where())
         super().__init__(pool_connections=_HOSTS, pool_maxsize=connections_per_host)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool: Any) -> None:

@@ -34,7 +34,7 @@ class Reconciler:
         """Send again what stands still; returns how many chunks."""
         if not self._redis.set(_LOCK, "1", nx=True, px=self._lock_ms):
             return 0
-        room = _QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue))  # type: ignore[arg-type]
+        room = _QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue))
         overdue = self._ledger.overdue(room) if room > 0 else []
         for job, number in overdue:
             self._broker.send(INGEST_CHUNK, job, number)

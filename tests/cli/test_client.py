@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -41,8 +42,6 @@ def test_an_answer_that_is_not_lookalikes_is_called_so(api, run, answer):
 
 def test_a_connection_that_breaks_is_said(run):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        import threading
-
         threading.Thread(target=lambda: server.accept()[0].close(), daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         result = run("jobs", env={"LOOKALIKE_URL": url})

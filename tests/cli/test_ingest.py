@@ -90,10 +90,12 @@ def test_failed_items_are_counted_by_code_and_end_with_exit_code_1(accepting, ru
     assert "lookalike jobs j1 --failures" in result.stdout
 
 
-def test_json_is_one_line_a_job_and_nothing_else_on_stdout(accepting, run, tmp_path):
+def test_json_is_one_line_a_job_and_nothing_else_on_stdout(accepting, run, tmp_path, answer, job):
+    accepting.on("POST", JOBS, answer(job(), 202), answer(job(id="j2"), 202))
+    accepting.on("GET", "/v1/jobs/j2", answer(job(id="j2")))
     (tmp_path / "items.ndjson").write_text("{}\n")
     result = run("ingest", str(tmp_path / "items.ndjson"), "http://a.example/1.jpg", "--json")
-    assert [json.loads(line)["state"] for line in result.stdout.splitlines()] == ["done", "done"]
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ["j1", "j2"]
 
 
 def test_no_wait_leaves_once_the_job_is_accepted(accepting, run):

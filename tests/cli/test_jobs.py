@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -52,8 +53,6 @@ def test_watch_outlives_a_restart_of_the_server(start_api, run, answer, job, eve
         before.close()
         after = start_api(before.port)
         after.on("GET", "/v1/jobs/j1", answer(job()))
-
-    import threading
 
     thread = threading.Thread(target=restart)
     thread.start()

@@ -69,7 +69,9 @@ def test_the_total_is_unknown_while_the_body_is_read(ledger: Ledger) -> None:
 
 
 def test_a_claim_brings_the_items_back_as_they_were_accepted(ledger: Ledger) -> None:
-    item = Item(id="x", url="http://a.example/ü.jpg", payload={"price": 3.5, "tags": ["a", None], "né": {"x": True}})
+    item = Item(
+        id="x", url="http://a.example/ü.jpg", payload={"price": 3.5, "tags": ["a", None], "né": {"x": True}}
+    )
     job = ledger.open_job("shop")
     assert ledger.accept_chunk(job, [item]) == 1
     chunk = claimed(ledger, job, 1)
@@ -145,7 +147,9 @@ def test_a_worker_that_was_slow_may_still_commit_first_and_only_once(hasty: Ledg
     assert hasty.snapshot(job).indexed == 2
 
 
-def test_what_stands_still_is_overdue_once_and_then_counts_as_sent(redis_client: redis.Redis, settings: Settings) -> None:
+def test_what_stands_still_is_overdue_once_and_then_counts_as_sent(
+    redis_client: redis.Redis, settings: Settings
+) -> None:
     accepting = Ledger(redis_client, settings.model_copy(update={"resend_seconds": 0.001}))
     job = open_sealed(accepting, 1)
     patient = Ledger(redis_client, settings)
@@ -255,7 +259,9 @@ def test_an_unknown_job_is_not_found(ledger: Ledger) -> None:
     assert refused.value.code == RequestCode.JOB_NOT_FOUND
 
 
-def test_only_ended_jobs_expire_and_nothing_of_their_chunks_stays(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_only_ended_jobs_expire_and_nothing_of_their_chunks_stays(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
     job = open_sealed(ledger, 1)
     assert redis_client.ttl(f"lookalike:job:{job}") == -1
     ledger.commit(all_failed(claimed(ledger, job, 1), FailureCode.EMPTY))

@@ -14,7 +14,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 
 def documented() -> dict[str, tuple[str, str]]:
     """Variable → (default, meaning), as docs/settings.md has them."""
-    rows = [line.strip("| \n").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    rows = [
+        line.strip("| \n").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `")
+    ]
     return {name.strip("` "): (default.strip("` "), meaning.strip()) for name, default, meaning in rows}
 
 
@@ -50,12 +52,17 @@ def test_a_blank_address_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> Non
     ("name", "value"),
     [("LOOKALIKE_CHUNK_SIZE", "0"), ("LOOKALIKE_DEVICE", "gpu"), ("LOOKALIKE_FETCH_ALLOW", "10.0.0.0/99")],
 )
-def test_a_setting_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_setting_that_makes_no_sense_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Settings()
 
 
 def test_celery_is_told_of_unix_sockets_in_its_own_words() -> None:
-    assert Settings(redis_url="unix:///run/b.sock?db=3").celery_url == "redis+socket:///run/b.sock?virtual_host=3"
+    assert (
+        Settings(redis_url="unix:///run/b.sock?db=3").celery_url
+        == "redis+socket:///run/b.sock?virtual_host=3"
+    )
     assert Settings(redis_url="redis://h:1/0").celery_url == "redis://h:1/0"

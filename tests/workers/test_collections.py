@@ -28,7 +28,9 @@ def refusal(call: object, *args: object) -> RequestCode:
 
 
 def add(index: Index, *ids: str) -> None:
-    index.upsert("shop", [Point(id, {"_image": {"id": id, "url": None}}, np.ones(3, np.float32)) for id in ids])
+    index.upsert(
+        "shop", [Point(id, {"_image": {"id": id, "url": None}}, np.ones(3, np.float32)) for id in ids]
+    )
 
 
 def test_putting_a_collection_makes_it_once(index: Index) -> None:

@@ -97,20 +97,14 @@ def test_below_the_draft_size_pixels_are_those_of_a_full_decode(size: tuple[int,
 
 
 @pytest.mark.parametrize("size", [(900, 900), (1280, 960), (3000, 2000)])
-def test_above_the_draft_size_pixels_stay_near_those_of_a_full_decode(size: tuple[int, int]) -> None:
+def test_above_the_draft_size_a_fraction_is_decoded_and_stays_near_a_full_decode(
+    size: tuple[int, int],
+) -> None:
     data = encoded(texture(*size), format="JPEG")
     full = np.asarray(Image.open(io.BytesIO(data)).resize((224, 224), Image.Resampling.BILINEAR)).astype(int)
     difference = np.abs(decode(data, SQUARE, CAP).pixels - full)
-    assert difference.max() <= 10
+    assert 0 < difference.max() <= 10  # 0 would be a full decode
     assert difference.mean() < 1.5
-
-
-def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
-    checkers = Image.fromarray((np.indices((1792, 1792)).sum(axis=0) % 2 * 255).astype(np.uint8))
-    data = encoded(checkers.convert("RGB"), format="JPEG", quality=95)
-    assert Image.open(io.BytesIO(data)).draft("RGB", (448, 448)) is not None
-    picture = decode(data, SQUARE, CAP)
-    assert (picture.width, picture.height) == (1792, 1792)
 
 
 @pytest.mark.parametrize("size", [(640, 480), (480, 641), (292, 292), (300, 1999), (31, 17)])

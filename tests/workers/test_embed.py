@@ -99,6 +99,10 @@ def test_vectors_equal_those_of_the_library(vit: Path, pooling: str) -> None:
     assert np.abs(ours - theirs).max() < 1e-4
 
 
+def test_no_pooler_is_made_up_for_a_checkpoint_that_has_none(vit: Path) -> None:
+    assert transformer(settings(vit)).module.pooler is None
+
+
 def test_the_card_says_what_makes_vectors_comparable(vit: Path) -> None:
     card = load_embedder(settings(vit)).card
     assert (card.name, card.dimension) == (str(vit), 48)

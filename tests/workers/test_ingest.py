@@ -39,7 +39,7 @@ def system(parts: Parts, id: str) -> dict[str, Any]:
 
 
 def test_an_image_stands_with_its_payload_and_what_the_system_adds(parts: Parts, images: ImageServer) -> None:
-    report = run(chunk_of(item(images, "/1.jpg", id="one", dx="nv", age=40)), parts)
+    report = run(chunk_of(item(images, "/jpeg/1.jpg", id="one", dx="nv", age=40)), parts)
     assert statuses(report) == ["indexed"]
     point = parts.index.retrieve("shop", ["one"])["one"]
     assert (point.payload["dx"], point.payload["age"]) == ("nv", 40)
@@ -47,12 +47,17 @@ def test_an_image_stands_with_its_payload_and_what_the_system_adds(parts: Parts,
     assert set(added) == {
         "id", "url", "sha256", "width", "height", "format", "bytes", "model", "indexed_at", "job",
     }  # fmt: skip
-    assert (added["id"], added["url"], added["width"], added["height"]) == ("one", images.url("/1.jpg"), 600, 450)
+    assert (added["id"], added["url"], added["width"], added["height"]) == (
+        "one",
+        images.url("/jpeg/1.jpg"),
+        600,
+        450,
+    )
     assert (added["format"], added["model"]) == ("jpeg", parts.embedder.card.fingerprint)
 
 
 def test_the_same_again_is_unchanged_without_a_forward_pass(parts: Parts, images: ImageServer) -> None:
-    items = [item(images, f"/{n}.jpg") for n in range(5)]
+    items = [item(images, f"/jpeg/{n}.jpg") for n in range(5)]
     run(chunk_of(*items), parts)
     embedded = parts.embedder.pictures  # type: ignore[attr-defined]
     assert embedded == 5
@@ -62,19 +67,19 @@ def test_the_same_again_is_unchanged_without_a_forward_pass(parts: Parts, images
 
 
 def test_an_unchanged_image_gets_its_new_payload_and_url(parts: Parts, images: ImageServer) -> None:
-    run(chunk_of(item(images, "/1.jpg", id="one", price=1, old=True)), parts)
-    again = Item(id="one", url=images.url("/1.jpg?v=2"), payload={"price": 2})
+    run(chunk_of(item(images, "/jpeg/1.jpg", id="one", price=1, old=True)), parts)
+    again = Item(id="one", url=images.url("/jpeg/1.jpg?v=2"), payload={"price": 2})
     assert statuses(run(chunk_of(again, job="job_b"), parts)) == ["unchanged"]
     payload = parts.index.retrieve("shop", ["one"])["one"].payload
     assert payload["price"] == 2
     assert "old" not in payload
-    assert payload["_image"]["url"] == images.url("/1.jpg?v=2")
+    assert payload["_image"]["url"] == images.url("/jpeg/1.jpg?v=2")
 
 
 def test_new_bytes_under_an_id_replace_the_image(parts: Parts, images: ImageServer) -> None:
-    run(chunk_of(Item(id="one", url=images.url("/1.jpg"))), parts)
+    run(chunk_of(Item(id="one", url=images.url("/jpeg/1.jpg"))), parts)
     before = system(parts, "one")["sha256"]
-    assert statuses(run(chunk_of(Item(id="one", url=images.url("/2.jpg"))), parts)) == ["indexed"]
+    assert statuses(run(chunk_of(Item(id="one", url=images.url("/jpeg/2.jpg"))), parts)) == ["indexed"]
     assert system(parts, "one")["sha256"] != before
     assert parts.index.count("shop") == 1
 
@@ -82,14 +87,16 @@ def test_new_bytes_under_an_id_replace_the_image(parts: Parts, images: ImageServ
 def test_a_second_run_of_a_chunk_that_died_before_its_report_counts_its_own_work(
     parts: Parts, images: ImageServer
 ) -> None:
-    chunk = chunk_of(*[item(images, f"/{n}.jpg") for n in range(3)])
+    chunk = chunk_of(*[item(images, f"/jpeg/{n}.jpg") for n in range(3)])
     run(chunk, parts)
     embedded = parts.embedder.pictures  # type: ignore[attr-defined]
     assert statuses(run(replace(chunk, attempt=2), parts)) == ["indexed"] * 3
     assert parts.embedder.pictures == embedded  # type: ignore[attr-defined]
 
 
-def test_each_bad_picture_has_its_code_and_the_good_ones_are_indexed(parts: Parts, images: ImageServer) -> None:
+def test_each_bad_picture_has_its_code_and_the_good_ones_are_indexed(
+    parts: Parts, images: ImageServer
+) -> None:
     paths = {
         "/missing": "http_status",
         "/redirect-loop": "too_many_redirects",
@@ -99,8 +106,8 @@ def test_each_bad_picture_has_its_code_and_the_good_ones_are_indexed(parts: Part
         "/bomb.png": "too_many_pixels",
         "/dribble": "timeout",
         "/empty": "empty",
-        "/1.jpg": "indexed",
-        "/2.png": "indexed",
+        "/jpeg/1.jpg": "indexed",
+        "/png/2.png": "indexed",
     }
     report = run(chunk_of(*[item(images, path) for path in paths]), parts)
     assert dict(zip(paths, statuses(report), strict=True)) == paths
@@ -111,23 +118,23 @@ def test_each_bad_picture_has_its_code_and_the_good_ones_are_indexed(parts: Part
 def test_a_refused_item_is_a_failure_row_and_is_never_fetched(parts: Parts, images: ImageServer) -> None:
     refused = Item(
         id="x",
-        url=images.url("/1.jpg"),
+        url=images.url("/jpeg/1.jpg"),
         refused=Refusal(code=FailureCode.PAYLOAD_INVALID, detail="`_x` begins with `_`."),
     )
     assert statuses(run(chunk_of(refused), parts)) == ["payload_invalid"]
-    assert images.requests["/1.jpg"] == 0
+    assert images.requests["/jpeg/1.jpg"] == 0
 
 
 def test_the_same_picture_twice_under_one_id_counts_once(parts: Parts, images: ImageServer) -> None:
-    twice = [item(images, "/1.jpg", id="one", n=1), item(images, "/1.jpg", id="one", n=2)]
+    twice = [item(images, "/jpeg/1.jpg", id="one", n=1), item(images, "/jpeg/1.jpg", id="one", n=2)]
     assert statuses(run(chunk_of(*twice), parts)) == ["indexed", "unchanged"]
     assert parts.index.retrieve("shop", ["one"])["one"].payload["n"] == 2
     assert parts.index.count("shop") == 1
 
 
 def test_of_several_pictures_under_one_id_the_last_stands(parts: Parts, images: ImageServer) -> None:
-    run(chunk_of(item(images, "/1.jpg", id="one"), item(images, "/2.jpg", id="one")), parts)
-    assert system(parts, "one")["url"] == images.url("/2.jpg")
+    run(chunk_of(item(images, "/jpeg/1.jpg", id="one"), item(images, "/jpeg/2.jpg", id="one")), parts)
+    assert system(parts, "one")["url"] == images.url("/jpeg/2.jpg")
 
 
 def test_an_upload_is_read_under_its_hash(parts: Parts) -> None:
@@ -144,13 +151,13 @@ def test_an_upload_that_is_gone_says_so(parts: Parts) -> None:
 
 
 def test_nothing_is_written_after_a_cancel(parts: Parts, images: ImageServer) -> None:
-    report = run(chunk_of(item(images, "/1.jpg")), parts, lease="cancelled")
+    report = run(chunk_of(item(images, "/jpeg/1.jpg")), parts, lease="cancelled")
     assert statuses(report) == ["cancelled"]
     assert parts.index.count("shop") == 0
 
 
 def test_nothing_is_written_or_reported_once_the_lease_is_lost(parts: Parts, images: ImageServer) -> None:
-    assert ingest(chunk_of(item(images, "/1.jpg")), parts, lease=lambda: "lost") is None
+    assert ingest(chunk_of(item(images, "/jpeg/1.jpg")), parts, lease=lambda: "lost") is None
     assert parts.index.count("shop") == 0
 
 
@@ -158,7 +165,7 @@ def test_a_collection_under_another_model_is_refused_whole(parts: Parts, images:
     other = parts.embedder.card.model_copy(update={"revision": "another"})
     parts.index.create("shop", other)
     with pytest.raises(ModelMismatch):
-        ingest(chunk_of(item(images, "/1.jpg")), parts, lease=lambda: "held")
+        ingest(chunk_of(item(images, "/jpeg/1.jpg")), parts, lease=lambda: "held")
     assert parts.index.count("shop") == 0
 
 

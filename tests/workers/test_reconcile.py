@@ -26,7 +26,9 @@ def reconciler(redis_client: redis.Redis, ledger: Ledger, settings: Settings) ->
     return Reconciler(redis_client, ledger, Broker(make_celery(settings)), every_seconds=0.001)
 
 
-def test_a_chunk_that_was_never_sent_is_sent(redis_client: redis.Redis, ledger: Ledger, settings: Settings) -> None:
+def test_a_chunk_that_was_never_sent_is_sent(
+    redis_client: redis.Redis, ledger: Ledger, settings: Settings
+) -> None:
     overdue_chunk(redis_client, settings)
     assert reconciler(redis_client, ledger, settings).run() == 1
     assert redis_client.llen(INGEST_CHUNK.queue) == 1
@@ -40,7 +42,9 @@ def test_what_waits_in_a_long_queue_is_not_sent_again(
     assert reconciler(redis_client, ledger, settings).run() == 0
 
 
-def test_one_reconciler_at_a_time_is_let_through(redis_client: redis.Redis, ledger: Ledger, settings: Settings) -> None:
+def test_one_reconciler_at_a_time_is_let_through(
+    redis_client: redis.Redis, ledger: Ledger, settings: Settings
+) -> None:
     overdue_chunk(redis_client, settings)
     broker = Broker(make_celery(settings))
     first, second = (Reconciler(redis_client, ledger, broker, every_seconds=60) for _ in range(2))

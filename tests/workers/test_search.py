@@ -20,7 +20,11 @@ from workers.search import filtered_fields, search
 def shop(parts: Parts, images: ImageServer) -> ImageServer:
     """Twelve pictures: `kind` even or odd, `price` 0 to 11."""
     items = [
-        Item(id=f"p{n}", url=images.url(f"/{n}.jpg"), payload={"kind": "odd" if n % 2 else "even", "price": n})
+        Item(
+            id=f"p{n}",
+            url=images.url(f"/jpeg/{n}.jpg"),
+            payload={"kind": "odd" if n % 2 else "even", "price": n},
+        )
         for n in range(12)
     ]
     ingest(Chunk("job_a", 1, "shop", "t", 1, items), parts, lease=lambda: "held")
@@ -45,10 +49,10 @@ def test_a_crop_finds_its_original_first(parts: Parts, shop: ImageServer) -> Non
 
 
 def test_a_url_is_fetched_and_finds_itself_with_a_score_of_one(parts: Parts, shop: ImageServer) -> None:
-    answer = ask(parts, url=shop.url("/3.jpg"))
+    answer = ask(parts, url=shop.url("/jpeg/3.jpg"))
     assert ids(answer)[0] == "p3"
     assert answer["hits"][0]["score"] == pytest.approx(1, abs=0.01)
-    assert answer["hits"][0]["url"] == shop.url("/3.jpg")
+    assert answer["hits"][0]["url"] == shop.url("/jpeg/3.jpg")
     assert set(answer["took_ms"]) == {"queue", "fetch", "embed", "search"}
 
 
@@ -67,7 +71,9 @@ def test_a_vector_is_taken_as_it_is(parts: Parts, shop: ImageServer) -> None:
 
 
 @pytest.mark.parametrize("vector", [[1.0, 2.0], [0.0] * 48])
-def test_a_vector_that_does_not_fit_is_the_clients_fault(parts: Parts, shop: ImageServer, vector: list[float]) -> None:
+def test_a_vector_that_does_not_fit_is_the_clients_fault(
+    parts: Parts, shop: ImageServer, vector: list[float]
+) -> None:
     answer = ask(parts, vector=vector)
     assert (answer["state"], answer["problem"]["code"]) == ("failed", "invalid_request")
 
@@ -87,9 +93,9 @@ def test_pages_join_without_gap_or_double(parts: Parts, shop: ImageServer) -> No
 
 
 def test_the_threshold_cuts_the_tail(parts: Parts, shop: ImageServer) -> None:
-    whole = ask(parts, url=shop.url("/3.jpg"), limit=12)["hits"]
+    whole = ask(parts, url=shop.url("/jpeg/3.jpg"), limit=12)["hits"]
     cut = (whole[3]["score"] + whole[4]["score"]) / 2
-    assert len(ids(ask(parts, url=shop.url("/3.jpg"), score_threshold=cut))) == 4
+    assert len(ids(ask(parts, url=shop.url("/jpeg/3.jpg"), score_threshold=cut))) == 4
 
 
 def test_only_the_payload_that_is_asked_for_comes(parts: Parts, shop: ImageServer) -> None:
@@ -128,7 +134,10 @@ def test_every_field_of_a_filter_is_found_with_its_type() -> None:
     filter = {
         "must": [{"key": "a", "match": {"value": "x"}}, {"should": [{"key": "b", "match": {"any": [1, 2]}}]}],
         "must_not": {"key": "c", "match": {"value": True}},
-        "should": [{"key": "d", "range": {"gte": 1.5}}, {"key": "e", "range": {"lt": "2026-01-01T00:00:00Z"}}],
+        "should": [
+            {"key": "d", "range": {"gte": 1.5}},
+            {"key": "e", "range": {"lt": "2026-01-01T00:00:00Z"}},
+        ],
         "min_should": {"conditions": [{"key": "f", "match": {"text": "red"}}], "min_count": 1},
     }
     assert dict(filtered_fields(filter)) == {

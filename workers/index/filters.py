@@ -64,7 +64,8 @@ def _converted(node: Any) -> Any:
         case models.GeoLineString(points=points):
             return _converted(points)
         case models.MatchValue(value=bool() as value):
-            return edge.MatchValue(np.bool_(value))  # the binding takes Python's own bool for a number
+            # The binding (0.9.0) takes Python's own bool for a number, and finds nothing.
+            return edge.MatchValue(np.bool_(value))  # type: ignore[arg-type]
         case models.MatchExcept(except_=values):
             return edge.MatchExcept(values)
         case models.HasIdCondition(has_id=ids):

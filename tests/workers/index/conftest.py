@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from workers.index.server import ServerIndex
 from workers.index.store_client import StoreClient
 
 ROOT = Path(__file__).parents[3]
+ENGINES = ["edge", "store", "server"]
 
 
 class StoreProcess:
@@ -52,8 +54,8 @@ class StoreProcess:
             return probe.connect_ex(str(self.socket)) == 0
 
 
-@pytest.fixture
-def store() -> Iterator[StoreProcess]:
+@contextmanager
+def store_process() -> Iterator[StoreProcess]:
     # Not tmp_path: a unix socket's path may have no more than about a hundred characters.
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         process = StoreProcess(Path(folder))
@@ -62,8 +64,38 @@ def store() -> Iterator[StoreProcess]:
         process.stop(signal.SIGKILL)
 
 
+@contextmanager
+def opened(kind: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Index]:
+    """An empty index of one of the ENGINES, left empty."""
+    index: Index
+    if kind == "edge":
+        index = EdgeIndex(folder)
+    elif kind == "store":
+        index = StoreClient(request.getfixturevalue("shared_store").socket)
+    else:
+        index = ServerIndex(request.getfixturevalue("qdrant_url"))
+    yield index
+    for collection in index.collections():
+        index.drop(collection.name)
+    index.close()
+
+
+@pytest.fixture
+def store() -> Iterator[StoreProcess]:
+    """A store process of the test's own, to be killed."""
+    with store_process() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def shared_store() -> Iterator[StoreProcess]:
+    with store_process() as process:
+        yield process
+
+
 @pytest.fixture(scope="session")
 def qdrant_url() -> Iterator[str]:
+    """A real Qdrant server's."""
     try:
         with qdrant_server() as url:
             yield url
@@ -73,17 +105,7 @@ def qdrant_url() -> Iterator[str]:
         pytest.skip(str(reason))
 
 
-@pytest.fixture(params=["edge", "store", "server"])
+@pytest.fixture(params=ENGINES)
 def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
-    """An empty index."""
-    opened: Index
-    if request.param == "edge":
-        opened = EdgeIndex(tmp_path / "index")
-    elif request.param == "store":
-        opened = StoreClient(request.getfixturevalue("store").socket)
-    else:
-        opened = ServerIndex(request.getfixturevalue("qdrant_url"))
-    yield opened
-    for collection in opened.collections():
-        opened.drop(collection.name)
-    opened.close()
+    with opened(request.param, request, tmp_path) as opened_index:
+        yield opened_index

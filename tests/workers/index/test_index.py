@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.contract import ModelCard, point_id
+from shared.contract import ModelCard
 from shared.errors import ModelMismatch, RequestCode, RequestError
 from tests.workers.index.shop import CARD, OTHER_CARD, fill, image
-from workers.index.interface import Filter, Index, Point
+from workers.index.interface import Index, Point
 
 FIRST = np.array([1, 0, 0, 0], dtype=np.float32)
 
@@ -256,160 +256,6 @@ def test_a_search_keeps_to_its_filter(index: Index) -> None:
     assert [hit.id for hit in hits] == ["i2", "i3", "i4"]
 
 
-# Filters
-
-
-def field(key: str, **condition: Any) -> Filter:
-    return {"must": [{"key": key, **condition}]}
-
-
-NEAR_BERLIN = {"lon": 13.41, "lat": 52.51}
-SQUARE = [{"lon": lon, "lat": lat} for lon, lat in ((13, 52), (14, 52), (14, 53), (13, 53), (13, 52))]
-HOLE = [
-    {"lon": lon, "lat": lat}
-    for lon, lat in ((13.3, 52.4), (13.5, 52.4), (13.5, 52.6), (13.3, 52.6), (13.3, 52.4))
-]
-FILTERS: dict[str, tuple[Filter, str]] = {
-    "empty": ({}, "01234567"),
-    "match a word": (field("brand", match={"value": "ada"}), "01"),
-    "match a number": (field("price", match={"value": 30}), "2"),
-    "match a bool": (field("sale", match={"value": True}), "024"),
-    "match in a list": (field("tags", match={"value": "y"}), "13"),
-    "match any": (field("brand", match={"any": ["ada", "cat"]}), "015"),
-    "match any number": (field("price", match={"any": [10, 20]}), "01"),
-    "match none of": (field("brand", match={"except": ["ada", "bob"]}), "5"),
-    "match text": (field("name", match={"text": "red shoes"}), "04"),
-    "match a phrase": (field("name", match={"phrase": "red shoes"}), "0"),
-    "match any text": (field("name", match={"text_any": "green hat"}), "135"),
-    "range of whole numbers": (field("price", range={"gte": 20, "lt": 40}), "12"),
-    "range of fractions": (field("weight", range={"gt": 1.5, "lte": 3.5}), "23"),
-    "range of times": (field("added", range={"gte": "2024-01-10T00:00:00Z"}), "7"),
-    "range of days": (field("added", range={"lt": "2024-01-10"}), "6"),
-    "range with a zone": (field("added", range={"gt": "2024-02-01T13:30:00+02:00"}), "7"),
-    "is_empty": ({"must": [{"is_empty": {"key": "tags"}}]}, "24567"),
-    "is_empty of a field": (field("tags", is_empty=False), "013"),
-    "is_null": ({"must": [{"is_null": {"key": "brand"}}]}, "6"),
-    "is_null of a field": (field("sale", is_null=True), "5"),
-    "has_id": ({"must": [{"has_id": [point_id("i3"), point_id("absent")]}]}, "3"),
-    "has_vector": ({"must": [{"has_vector": ""}]}, "01234567"),
-    "values_count": (field("tags", values_count={"gte": 2}), "13"),
-    "nested objects": (
-        {
-            "must": [
-                {
-                    "nested": {
-                        "key": "offers",
-                        "filter": {
-                            "must": [
-                                {"key": "shop", "match": {"value": "north"}},
-                                {"key": "price", "range": {"lt": 10}},
-                            ]
-                        },
-                    }
-                }
-            ]
-        },
-        "0",
-    ),
-    "path into objects": (field("offers[].price", range={"lt": 10}), "01"),
-    "path into the system's part": (field("_image.id", match={"value": "i6"}), "6"),
-    "geo box": (
-        field(
-            "place",
-            geo_bounding_box={"top_left": {"lon": 13, "lat": 53}, "bottom_right": {"lon": 14, "lat": 52}},
-        ),
-        "7",
-    ),
-    "geo radius": (field("place", geo_radius={"center": NEAR_BERLIN, "radius": 5000}), "7"),
-    "geo radius too small": (field("place", geo_radius={"center": NEAR_BERLIN, "radius": 50}), ""),
-    "geo polygon": (field("place", geo_polygon={"exterior": {"points": SQUARE}}), "7"),
-    "geo polygon with a hole": (
-        field("place", geo_polygon={"exterior": {"points": SQUARE}, "interiors": [{"points": HOLE}]}),
-        "",
-    ),
-    "must, all of them": (
-        {"must": [{"key": "brand", "match": {"value": "bob"}}, {"key": "sale", "match": {"value": True}}]},
-        "24",
-    ),
-    "should, one of them": (
-        {"should": [{"key": "brand", "match": {"value": "cat"}}, {"key": "price", "range": {"lt": 15}}]},
-        "05",
-    ),
-    "must_not": ({"must_not": [{"key": "brand", "match": {"any": ["ada", "bob"]}}]}, "567"),
-    "min_should": (
-        {
-            "min_should": {
-                "conditions": [
-                    {"key": "brand", "match": {"value": "bob"}},
-                    {"key": "sale", "match": {"value": True}},
-                    {"key": "price", "range": {"lte": 20}},
-                ],
-                "min_count": 2,
-            }
-        },
-        "024",
-    ),
-    "one condition for a list": ({"must": {"key": "brand", "match": {"value": "cat"}}}, "5"),
-    "one condition to rule out": ({"must_not": {"is_empty": {"key": "brand"}}}, "012345"),
-    "a filter in a filter": (
-        {
-            "must": [
-                {"should": {"key": "price", "match": {"value": 10}}, "must_not": []},
-                {"must_not": [{"should": [{"key": "sale", "match": {"value": False}}]}]},
-            ]
-        },
-        "0",
-    ),
-}
-
-
-@pytest.mark.parametrize("form", FILTERS)
-@pytest.mark.parametrize("indexed", [False, True], ids=["bare", "indexed"])
-def test_every_form_of_filter_chooses_the_right_images(index: Index, form: str, indexed: bool) -> None:
-    filter, expected = FILTERS[form]
-    fill(index)
-    if indexed:
-        index.ensure_indexes(
-            "shop",
-            {"brand": "keyword", "price": "integer", "weight": "float", "sale": "bool", "name": "text"},
-        )
-        index.ensure_indexes("shop", {"added": "datetime", "tags": "keyword", "_image.id": "keyword"})
-    chosen = {f"i{digit}" for digit in expected}
-    points, _ = index.scroll("shop", filter=filter)
-    assert {point.id for point in points} == chosen
-    assert index.count("shop", filter=filter) == len(chosen)
-    assert {hit.id for hit in index.query("shop", FIRST, filter=filter)} == chosen
-
-
-@pytest.mark.parametrize(
-    "filter",
-    [
-        {"most": []},
-        {"must": [{"key": "a"}]},
-        {"must": [{"match": {"value": 1}}]},
-        {"must": [{"key": "a", "match": {"value": 1.5}}]},
-        {"must": [{"key": "a", "match": {"any": [1, "x"]}}]},
-        {"must": [{"key": "a b", "match": {"value": 1}}]},
-        {"must": [{"key": "a", "range": {"gte": "soon"}}]},
-        {"must": [{"has_id": ["not-a-uuid"]}]},
-        {"must": [{"key": "a", "geo_radius": {"center": {"lon": 500, "lat": 0}, "radius": 1}}]},
-        {"must": [{"key": "a", "geo_polygon": {"exterior": {"points": [{"lon": 1, "lat": 1}]}}}]},
-        {"must": [{"slice": {"total": 2, "index": 0}}]},
-    ],
-    ids=str,
-)
-def test_a_filter_that_the_engine_cannot_use_is_refused(index: Index, filter: Filter) -> None:
-    fill(index)
-    for ask in (
-        lambda: index.query("shop", FIRST, filter=filter),
-        lambda: index.scroll("shop", filter=filter),
-        lambda: index.count("shop", filter=filter),
-        lambda: index.facet("shop", "brand", filter=filter),
-    ):
-        with refusal(RequestCode.INVALID_FILTER):
-            ask()
-
-
 # Payload indexes, pages and facets
 
 
@@ -490,7 +336,10 @@ def test_facets_count_the_values_of_a_field(index: Index, key: str, expected: se
 def test_facets_keep_to_their_filter_and_limit(index: Index) -> None:
     fill(index)
     assert index.facet("shop", "brand", limit=1) == [("bob", 3)]
-    assert index.facet("shop", "brand", filter=field("price", range={"lte": 30})) == [("ada", 2), ("bob", 1)]
+    assert index.facet("shop", "brand", filter={"must": [{"key": "price", "range": {"lte": 30}}]}) == [
+        ("ada", 2),
+        ("bob", 1),
+    ]
 
 
 def test_facets_of_fractions_are_refused(index: Index) -> None:

@@ -1,0 +1,72 @@
+"""Qdrant's filter JSON, bounded, and read with qdrant-client's models so that a wrong one is refused here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from qdrant_client import models
+
+from api import limits
+from shared.errors import RequestCode, RequestError
+
+_CLAUSES = ("must", "should", "must_not")
+
+
+def checked_filter(given: Any) -> dict[str, Any]:
+    """`given`, if it is a filter within the limits; RequestError(INVALID_FILTER) says why not."""
+    if not isinstance(given, dict):
+        raise _invalid("it must be an object with `must`, `should` or `must_not`")
+    _check_size(given)
+    try:
+        models.Filter.model_validate(given)
+    except ValidationError as error:
+        raise _invalid(_told(error)) from error
+    conditions = sum(1 for _ in _conditions(given))
+    if conditions > limits.MAX_FILTER_CONDITIONS:
+        raise _invalid(f"it has {conditions} conditions, {limits.MAX_FILTER_CONDITIONS} are allowed")
+    return given
+
+
+def _check_size(given: dict[str, Any]) -> None:
+    if len(json.dumps(given)) > limits.MAX_FILTER_BYTES:
+        raise _invalid(f"it is larger than {limits.MAX_FILTER_BYTES // 1024} KiB")
+    unseen: list[Any] = [given]
+    while unseen:
+        value = unseen.pop()
+        if isinstance(value, list) and len(value) > limits.MAX_FILTER_LIST:
+            raise _invalid(f"a list has {len(value):,} members, {limits.MAX_FILTER_LIST:,} are allowed")
+        if isinstance(value, dict | list):
+            unseen += value.values() if isinstance(value, dict) else value
+
+
+def _conditions(filter: dict[str, Any], depth: int = 1) -> Iterator[dict[str, Any]]:
+    """Every condition of a valid filter, filters inside it included."""
+    if depth > limits.MAX_FILTER_DEPTH:
+        raise _invalid(f"more than {limits.MAX_FILTER_DEPTH} filters stand inside each other")
+    found = [filter.get(clause) or [] for clause in _CLAUSES]
+    found.append((filter.get("min_should") or {}).get("conditions", []))
+    for conditions in found:
+        for condition in [conditions] if isinstance(conditions, dict) else conditions:
+            yield condition
+            inner = condition["nested"]["filter"] if "nested" in condition else condition
+            if "key" not in condition:
+                yield from _conditions(inner, depth + 1)
+
+
+def _told(error: ValidationError) -> str:
+    """The complaint that came furthest into the filter: the models' unions try every kind of condition."""
+    furthest = max(error.errors(include_url=False), key=lambda each: len(each["loc"]))
+    place = ".".join(str(part) for part in furthest["loc"] if not _names_a_type(part))
+    return f"at `{place[:200]}`: {furthest['msg'][0].lower()}{furthest['msg'][1:]}"
+
+
+def _names_a_type(part: int | str) -> bool:
+    """Whether a step of pydantic's path names a member of a union and not a place in the filter."""
+    return isinstance(part, str) and (hasattr(models, part) or "[" in part)
+
+
+def _invalid(why: str) -> RequestError:
+    return RequestError(RequestCode.INVALID_FILTER, f"`filter` is not one that Qdrant understands: {why}.")

@@ -1,0 +1,111 @@
+"""Jobs: submit a list of items, see how it goes, what failed and why, cancel."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from api import arguments, limits
+from api.body import read_items, refuse_idempotency_key
+from api.parts import parts
+from api.submission import accept, job_json
+from shared.contract import Failure
+from shared.errors import RequestCode, RequestError
+
+jobs = Blueprint("jobs", __name__)
+
+_FAILURE_FIELDS = ("id", "url", "code", "detail", "retryable", "attempts")
+
+
+@jobs.post("/v1/collections/<name>/jobs")
+def submit(name: str) -> Any:
+    arguments.collection_name(name)
+    refuse_idempotency_key()
+    return accepted(accept(parts(), name, read_items(parts().settings)))
+
+
+def accepted(job: str) -> Any:
+    """202 with the job and where to find it."""
+    return jsonify(job_json(parts().ledger.snapshot(job))), 202, {"Location": url_for("jobs.get", id=job)}
+
+
+@jobs.get("/v1/jobs")
+def list_all() -> Any:
+    cursor = arguments.cursor()
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 18):
+        raise arguments.no_cursor(cursor)
+    page, next_cursor = parts().ledger.jobs(arguments.limit(), cursor)
+    return {"jobs": [job_json(job) for job in page], "next_cursor": next_cursor}
+
+
+@jobs.get("/v1/jobs/<id>")
+def get(id: str) -> Any:
+    return job_json(parts().ledger.snapshot(_job_id(id)))
+
+
+@jobs.delete("/v1/jobs/<id>")
+def cancel(id: str) -> Any:
+    parts().ledger.cancel(_job_id(id), "It was cancelled by a request.")
+    return accepted(id)
+
+
+@jobs.get("/v1/jobs/<id>/failures")
+def failures(id: str) -> Any:
+    ledger = parts().ledger
+    ledger.snapshot(_job_id(id))
+    wanted = request.accept_mimetypes.best_match(["application/json", *_DOWNLOADS])
+    if wanted in _DOWNLOADS:
+        suffix, rows = _DOWNLOADS[wanted]
+        headers = {"Content-Disposition": f'attachment; filename="{id}-failures.{suffix}"'}
+        return Response(rows(ledger.all_failures(id)), mimetype=wanted, headers=headers)
+    page, next_cursor = ledger.failures(id, arguments.limit(), _failure_cursor())
+    return {"failures": [_row(failure) for failure in page], "next_cursor": next_cursor}
+
+
+def _job_id(id: str) -> str:
+    if not limits.JOB_ID.fullmatch(id):
+        raise RequestError(RequestCode.JOB_NOT_FOUND, f"There is no job `{id[:100]}`.")
+    return id
+
+
+def _failure_cursor() -> str | None:
+    cursor = arguments.cursor()
+    if cursor and len(cursor) > 18:
+        raise arguments.no_cursor(cursor)
+    return cursor
+
+
+def _row(failure: Failure) -> dict[str, Any]:
+    return {
+        "id": failure.item.id,
+        "url": failure.item.url,
+        "code": failure.code,
+        "detail": failure.detail,
+        "retryable": failure.retryable,
+        "attempts": failure.attempts,
+    }
+
+
+def _csv_rows(failures: Iterable[Failure]) -> Iterator[str]:
+    line = io.StringIO()
+    writer = csv.DictWriter(line, _FAILURE_FIELDS)
+    writer.writeheader()
+    yield line.getvalue()
+    for failure in failures:
+        line.seek(0)
+        line.truncate()
+        writer.writerow(_row(failure))
+        yield line.getvalue()
+
+
+def _json_lines(failures: Iterable[Failure]) -> Iterator[str]:
+    for failure in failures:
+        yield json.dumps(_row(failure), ensure_ascii=False) + "\n"
+
+
+_DOWNLOADS = {"text/csv": ("csv", _csv_rows), "application/x-ndjson": ("ndjson", _json_lines)}

@@ -1,0 +1,31 @@
+"""Every limit on what a client may send that is not a setting. The larger ones are: shared/settings.py."""
+
+from __future__ import annotations
+
+import re
+
+COLLECTION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+JOB_ID = re.compile(r"job_[0-9a-f]{20}")
+
+MAX_URL_LENGTH = 8192  # characters
+MAX_PAYLOAD_DEPTH = 16  # objects and lists inside each other
+MAX_INTEGER = 2**63  # payload integers are 64 bits in the vector engine
+
+MAX_JSON_BYTES = 4 * 2**20  # a body, or a multipart part, that is read whole
+MAX_VECTOR_LENGTH = 65_536
+MAX_PAYLOAD_FIELDS = 1000  # named in `with_payload`
+MAX_INDEXES = 256  # named in one PUT of a collection
+MAX_FIELD_LENGTH = 256  # characters of a payload field's name in a facet or an index
+
+MAX_FILTER_BYTES = 64 * 2**10
+MAX_FILTER_CONDITIONS = 256
+MAX_FILTER_DEPTH = 8  # filters inside each other
+MAX_FILTER_LIST = 1000
+
+PAGE = 50
+MAX_PAGE = 1000
+FACET_VALUES = 20
+MAX_CURSOR_LENGTH = 1024
+MAX_WAIT_SECONDS = 30
+MAX_REQUEST_ID_LENGTH = 128
+SPARE_PARTS = 16  # form parts beside the images of an upload
