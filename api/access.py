@@ -46,14 +46,6 @@ ROUTES = {
 }
 
 
-class Refused(RequestError):
-    """No key, a wrong one, or one without the scope; `headers` tell a client how to ask."""
-
-    def __init__(self, code: RequestCode, detail: str, challenge: str = "") -> None:
-        super().__init__(code, detail)
-        self.headers = {"WWW-Authenticate": f'Bearer realm="lookalike"{challenge}'}
-
-
 class Keys:
     """The keys of LOOKALIKE_API_KEYS, `key=scope+scope,key=scope`, each with its scopes."""
 
@@ -101,14 +93,11 @@ def _checker(keys: Keys) -> Callable[[], None]:
             return
         held = keys.scopes_of(_presented_key())
         if held is None:
-            raise Refused(
-                RequestCode.UNAUTHORIZED, "This key is not known here.", ', error="invalid_token"'
-            )
+            raise RequestError(RequestCode.UNAUTHORIZED, "This key is not known here.")
         if not held & (wanted | _ADMINS):
-            raise Refused(
+            raise RequestError(
                 RequestCode.FORBIDDEN,
                 f"This needs a key of scope {_either(wanted)}; yours has {' and '.join(sorted(held))}.",
-                ', error="insufficient_scope"',
             )
 
     return check
@@ -117,7 +106,7 @@ def _checker(keys: Keys) -> Callable[[], None]:
 def _presented_key() -> str:
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Refused(RequestCode.UNAUTHORIZED, "Send your key as `Authorization: Bearer <key>`.")
+        raise RequestError(RequestCode.UNAUTHORIZED, "Send your key as `Authorization: Bearer <key>`.")
     return key.strip()
 
 

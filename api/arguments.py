@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter
 from api import limits
 from api.filters import checked_filter
 from api.json_text import parse_json
-from api.problems import Unprocessable
+from api.problems import not_built
 from shared.errors import RequestCode, RequestError
 
 
@@ -82,8 +82,3 @@ def only(known: Collection[str]) -> None:
                 RequestCode.INVALID_REQUEST,
                 f"`{name[:100]}` is not an argument here; there are {', '.join(sorted(known))}.",
             )
-
-
-def not_built(field: str) -> RequestError:
-    """The refusal of a field of the contract that this version does not serve."""
-    return Unprocessable(RequestCode.NOT_IMPLEMENTED, f"`{field}` is not built yet; leave it out.")

@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from api import arguments, limits
 from api.json_text import parse_json
 from api.lists import json_items, ndjson_items
-from api.problems import Unprocessable
+from api.problems import Unprocessable, not_built
 from api.table import Layout, table_items
 from shared.contract import Item
 from shared.errors import RequestCode, RequestError
@@ -105,7 +105,7 @@ def refuse_other_parts(*known: str) -> None:
     """Name a part of this multipart request that has no meaning here."""
     for name in (*request.files, *request.form):
         if name == "callback_url":
-            raise arguments.not_built(name)
+            raise not_built(name)
         if name not in known:
             raise RequestError(
                 RequestCode.INVALID_REQUEST, f"`{name[:100]}` is no part here; there are {', '.join(known)}."

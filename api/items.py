@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from api import limits
-from api.arguments import not_built
+from api.problems import not_built
 from shared.contract import MAX_ID_LENGTH, Item, Refusal
 from shared.errors import FailureCode, RequestCode, RequestError
 

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, request
 
 from api import arguments, limits
 from api.body import read_items, refuse_idempotency_key
 from api.parts import parts
-from api.submission import accept, job_json
+from api.submission import accept, accepted, job_json
 from shared.contract import Failure
 from shared.errors import RequestCode, RequestError
 
@@ -26,12 +26,7 @@ _FAILURE_FIELDS = ("id", "url", "code", "detail", "retryable", "attempts")
 def submit(name: str) -> Any:
     arguments.collection_name(name)
     refuse_idempotency_key()
-    return accepted(accept(parts(), name, read_items(parts().settings)))
-
-
-def accepted(job: str) -> Any:
-    """202 with the job and where to find it."""
-    return jsonify(job_json(parts().ledger.snapshot(job))), 202, {"Location": url_for("jobs.get", id=job)}
+    return accepted(accept(name, read_items(parts().settings)))
 
 
 @jobs.get("/v1/jobs")

@@ -15,6 +15,7 @@ MAX_JSON_BYTES = 4 * 2**20  # a body, or a multipart part, that is read whole
 MAX_VECTOR_LENGTH = 65_536
 MAX_PAYLOAD_FIELDS = 1000  # named in `with_payload`
 MAX_INDEXES = 256  # named in one PUT of a collection
+MAX_MODEL_LENGTH = 512
 MAX_FIELD_LENGTH = 256  # characters of a payload field's name in a facet or an index
 
 MAX_FILTER_BYTES = 64 * 2**10

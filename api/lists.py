@@ -10,9 +10,9 @@ import ijson
 from ijson.common import ObjectBuilder
 
 from api import limits
-from api.arguments import not_built
 from api.items import item_from, not_an_item
 from api.json_text import parse_json
+from api.problems import not_built
 from shared.contract import Item
 from shared.errors import RequestCode, RequestError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 from flask import Flask, Response, g
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
 from shared.errors import FailureCode, LookalikeError, QueueUnavailable, RequestCode, RequestError
 
@@ -56,6 +56,11 @@ _INTERNAL = "Something broke on our side. The server's log has it under this req
 
 class Unprocessable(RequestError):
     """Well-formed, and still not what can be done: 422 where its code alone would say another status."""
+
+
+def not_built(field: str) -> Unprocessable:
+    """The refusal of a field of the contract that this version does not serve."""
+    return Unprocessable(RequestCode.NOT_IMPLEMENTED, f"`{field}` is not built yet; leave it out.")
 
 
 class BrokenSubmission(LookalikeError):
@@ -107,14 +112,15 @@ def problem_of(error: Exception) -> dict[str, Any]:
     return problem(RequestCode.INTERNAL, _INTERNAL)
 
 
-def problem_response(members: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+def problem_response(members: dict[str, Any]) -> Response:
     """The answer that carries a problem."""
     response = Response(
         json.dumps({**members, "request_id": g.request_id}),
         status=members["status"],
         mimetype="application/problem+json",
     )
-    response.headers.update(headers or {})
+    if members["status"] == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="lookalike"'
     if members["status"] == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
@@ -130,7 +136,10 @@ def answer_errors(app: Flask) -> None:
         members = problem_of(error)
         if members["status"] >= 500:
             _log(error, members)
-        return problem_response(members, _headers_of(error))
+        response = problem_response(members)
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+        return response
 
 
 def _log(error: Exception, members: dict[str, Any]) -> None:
@@ -142,10 +151,3 @@ def _log(error: Exception, members: dict[str, Any]) -> None:
         exc_info=error if unforeseen else None,
         extra={"request": g.request_id, "code": members["code"]},
     )
-
-
-def _headers_of(error: Exception) -> dict[str, str]:
-    """What the framework adds to its own errors (`Allow` on a 405), without its HTML."""
-    if not isinstance(error, HTTPException):
-        return dict(getattr(error, "headers", {}))
-    return {name: value for name, value in error.get_headers() if name != "Content-Type"}

@@ -9,8 +9,8 @@ from flask import request
 from pydantic import ValidationError
 
 from api import body, limits
-from api.arguments import not_built
 from api.filters import checked_filter
+from api.problems import not_built
 from shared.contract import MAX_ID_LENGTH, Query
 from shared.errors import RequestCode, RequestError
 from shared.settings import Settings

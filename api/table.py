@@ -53,18 +53,18 @@ class _Lines:
     def __init__(self, body: io.BufferedReader, max_item_bytes: int) -> None:
         self.row = 1
         self._body = body
-        self._bound = max_item_bytes
-        self._room = max_item_bytes
+        self._bound = max_item_bytes + len("\r\n")
+        self._size = 0
 
     def next_row(self) -> None:
         self.row += 1
-        self._room = self._bound
+        self._size = 0
 
     def __iter__(self) -> Iterator[str]:
-        while line := self._body.readline(self._room + 2):
-            self._room -= len(line)
-            if self._room < -2 or (self._room < 0 and not line.endswith(b"\n")):
-                raise not_an_item("Row", self.row, f"it is longer than {self._bound:,} bytes; is a quote left open?")
+        while line := self._body.readline(self._bound + 1):
+            self._size += len(line)
+            if self._size > self._bound:
+                raise not_an_item("Row", self.row, "it is too long for one item; is a quote left open?")
             try:
                 yield line.decode()
             except UnicodeDecodeError as error:

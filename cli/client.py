@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 from requests.auth import AuthBase
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from cli.address import is_loopback
 from cli.errors import Problem
@@ -42,7 +42,11 @@ class Client:
 
     def get(self, path: str, **params: Any) -> Any:
         """The JSON that stands there."""
-        return self._body(self.send("GET", path, params=params))
+        return self._body(self._send("GET", path, params=params))
+
+    def post(self, path: str, **request: Any) -> Any:
+        """The JSON that answers a body, which is given as `requests` spells it."""
+        return self._body(self._send("POST", path, **request))
 
     def poll(self, path: str) -> Any:
         """The JSON that stands there, though the server restart or ask for patience meanwhile."""
@@ -70,10 +74,9 @@ class Client:
 
     def delete(self, path: str) -> None:
         """Delete, or cancel, what stands there."""
-        self.send("DELETE", path)
+        self._send("DELETE", path)
 
-    def send(self, method: str, path: str, **request: Any) -> requests.Response:
-        """One request, as `requests` spells it; its answer, which is not an error."""
+    def _send(self, method: str, path: str, **request: Any) -> requests.Response:
         try:
             return self._checked(self._request(method, path, **request))
         except requests.RequestException as error:
@@ -101,8 +104,10 @@ class Client:
         return body
 
     def _no_answer(self, error: requests.RequestException) -> Problem:
-        cause = error.args[0] if error.args else None
-        if isinstance(getattr(cause, "reason", None), NewConnectionError):
+        if isinstance(error, ValueError):
+            return Problem(f"LOOKALIKE_URL is no URL that can be asked: {error}")
+        cause = getattr(error.args[0] if error.args else None, "reason", None)
+        if isinstance(cause, NewConnectionError | ConnectTimeoutError):
             return Problem(
                 f"No Lookalike at {self._url}; start one with `lookalike up`, or set LOOKALIKE_URL."
             )

@@ -76,7 +76,7 @@ def _store_socket(sockets: Path) -> Path:
 
 
 def _model(settings: Settings) -> str:
-    if "model" not in settings.model_fields_set:
+    if "model" not in settings.model_fields_set or not settings.model:
         return OFFLINE_MODEL
     folder = Path(settings.model)
     return str(folder.absolute()) if folder.is_dir() else settings.model  # the parts stand in another folder

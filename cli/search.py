@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import requests
 
 from cli.client import Client, collection_path
 from cli.errors import Problem
@@ -59,7 +58,7 @@ def _parsed(condition: str) -> Any:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--filter") from error
 
 
-def _ask(client: Client, collection: str, query: str, options: dict[str, Any]) -> requests.Response:
+def _ask(client: Client, collection: str, query: str, options: dict[str, Any]) -> dict[str, Any]:
     path = collection_path(collection, "/searches")
     headers = {"Prefer": "wait=10"}
     if not is_url(query) and Path(query).is_file():
@@ -68,21 +67,20 @@ def _ask(client: Client, collection: str, query: str, options: dict[str, Any]) -
                 "image": (Path(query).name, image, "application/octet-stream"),
                 "query": (None, json.dumps(options), "application/json"),
             }
-            return client.send("POST", path, files=parts, headers=headers)
+            return client.post(path, files=parts, headers=headers)
     what = "url" if is_url(query) else "id"
-    return client.send("POST", path, json={what: query, **options}, headers=headers)
+    return client.post(path, json={what: query, **options}, headers=headers)
 
 
-def _finished(client: Client, answer: requests.Response) -> dict[str, Any]:
+def _finished(client: Client, result: dict[str, Any]) -> dict[str, Any]:
     """The result, waited for until the API forgets the search. Raises Problem where it failed."""
-    result = answer.json()
     while result["state"] == "pending":
         time.sleep(_POLL_SECONDS)
         result = client.poll(f"/v1/searches/{result['id']}")
     if result["state"] == "failed":
         problem = result["problem"]
         raise Problem(problem["detail"], problem["code"])
-    return dict(result)
+    return result
 
 
 def _row(hit: dict[str, Any]) -> tuple[float, str, str | None, str]:

@@ -35,16 +35,15 @@ class ItemFile:
     def label(self) -> str:
         return str(self.path)
 
-    def submit(self, client: Client, collection: str) -> dict[str, Any]:
+    def submit(self, client: Client, collection: str) -> Any:
         """Send it; the job."""
         with self.path.open("rb") as file:
-            return client.send(
-                "POST",
+            return client.post(
                 collection_path(collection, "/jobs"),
                 params=self.params,
                 data=file if self.path.stat().st_size else b"",
                 headers={"Content-Type": LIST_TYPES[self.path.suffix.lower()]},
-            ).json()
+            )
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,13 @@ class Links:
     def label(self) -> str:
         return self.urls[0] if len(self.urls) == 1 else f"{len(self.urls)} URLs"
 
-    def submit(self, client: Client, collection: str) -> dict[str, Any]:
+    def submit(self, client: Client, collection: str) -> Any:
         """Send them; the job."""
-        return client.send(
-            "POST",
+        return client.post(
             collection_path(collection, "/jobs"),
             data="".join(json.dumps({"url": url}) + "\n" for url in self.urls).encode(),
             headers={"Content-Type": "application/x-ndjson"},
-        ).json()
+        )
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Pictures:
     def label(self) -> str:
         return self.files[0][1] if len(self.files) == 1 else f"{len(self.files)} images"
 
-    def submit(self, client: Client, collection: str) -> dict[str, Any]:
+    def submit(self, client: Client, collection: str) -> Any:
         """Upload them; the job."""
         payload = json.dumps([{"file": name} for _, name in self.files])
         with ExitStack() as opened:
@@ -86,7 +84,7 @@ class Pictures:
                 for path, name in self.files
             ]
             parts.append(("payload", (None, payload, "application/json")))
-            return client.send("POST", collection_path(collection, "/images"), files=parts).json()
+            return client.post(collection_path(collection, "/images"), files=parts)
 
 
 Submission = ItemFile | Links | Pictures

@@ -30,14 +30,14 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = Path()
         self.log_start = 0
-        self.started = 0.0
+        self.wanted = 0.0
         self.ready = False
         self.deaths: deque[float] = deque(maxlen=_DEATHS)
 
     @property
     def seconds(self) -> float:
-        """How long its process has been there."""
-        return time.monotonic() - self.started
+        """Since it was first started, or was last lost when it had been ready."""
+        return time.monotonic() - self.wanted
 
     def spawn(self, log: Path, environment: Mapping[str, str], folder: Path) -> int:
         """Start the process in a group of its own, so that a terminal's Ctrl-C does not reach it; its pid."""
@@ -52,7 +52,8 @@ class Child:
                 cwd=folder,
                 start_new_session=True,
             )
-        self.started, self.ready = time.monotonic(), False
+        if self.ready or not self.wanted:
+            self.wanted, self.ready = time.monotonic(), False
         return self.process.pid
 
     def died(self) -> bool:

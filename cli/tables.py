@@ -12,11 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 _PAYLOAD_WIDTH = 80
+_UNFOLDED = 100_000
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on stdout; numbers stand on the right. On no terminal it is as wide as it needs to be."""
     console = Console()
+    if not console.is_terminal:
+        console.width = _UNFOLDED
     table = Table(box=None, pad_edge=False, header_style="bold")
     cells = [list(row) for row in rows]
     for number, column in enumerate(columns):
@@ -24,7 +27,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(plain(cell)) for cell in row))
-    console.print(table, width=None if console.is_terminal else max(console.measure(table).maximum, 1))
+    console.print(table)
 
 
 def print_json(value: object) -> None:

@@ -180,7 +180,7 @@ class _Server(ThreadingHTTPServer):
         with self.lock:
             self.connections += 1
             self._open.add(request)
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         with self.lock:
@@ -193,7 +193,7 @@ class _Server(ThreadingHTTPServer):
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: object, client_address: object) -> None:  # type: ignore[override]
+    def handle_error(self, request: object, client_address: object) -> None:
         """Clients that leave in the middle are what this server is for."""
 
     def find(self, path: str) -> bytes | None:

@@ -18,7 +18,6 @@ from urllib.parse import urljoin
 import certifi
 import requests
 from requests.adapters import HTTPAdapter
-from requests.certs import where as certificates
 from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers as docs/api says, and the command line pointed at it."""
+"""A small HTTP server that answers as the HTTP contract says, and the command line pointed at it."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def run(api: Api) -> Callable[..., Result]:
     """`lookalike …`, as a person types it, with no terminal."""
 
     def run(*arguments: str, env: dict[str, str] | None = None, **options: Any) -> Result:
-        environment = {"LOOKALIKE_URL": api.url, "LOOKALIKE_API_KEY": "", "COLUMNS": "160", **(env or {})}
+        environment = {"LOOKALIKE_URL": api.url, "LOOKALIKE_API_KEY": "", **(env or {})}
         return CliRunner().invoke(lookalike, arguments, env=environment, **options)
 
     return run

@@ -49,6 +49,13 @@ def test_a_connection_that_breaks_is_said(run):
     assert f"The connection to {url} broke" in result.stderr
 
 
+@pytest.mark.parametrize("url", ["localhost:8080", "127.0.0.1", "ftp://127.0.0.1"])
+def test_a_url_that_is_none_is_called_so(run, url):
+    result = run("jobs", env={"LOOKALIKE_URL": url})
+    assert result.exit_code == 1
+    assert "LOOKALIKE_URL is no URL" in result.stderr
+
+
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(api, run, answer, monkeypatch, dead_url):
     monkeypatch.setenv("HTTP_PROXY", dead_url)
     monkeypatch.delenv("NO_PROXY", raising=False)

@@ -120,6 +120,24 @@ def test_the_key_is_sent(accepting, run):
     assert accepting.received[0].headers["Authorization"] == "Bearer s3cret"
 
 
+def test_a_terminal_gets_a_bar(accepting, run):
+    result = run("ingest", "http://a.example/1.jpg", env={"FORCE_COLOR": "1"})
+    assert "1 of 3 done, 0 failed" in result.stderr
+    assert "━" in result.stderr
+
+
+def test_elsewhere_a_line_tells_now_and_then(accepting, run, answer, job, monkeypatch):
+    monkeypatch.setattr("cli.progress._LINE_SECONDS", 0)
+    running = job(
+        state="running", indexed=1000, pending=9000, total=10_000, images_per_second=120.4, eta_seconds=75
+    )
+    counting = job(state="accepting", total=None)
+    accepting.on("GET", "/v1/jobs/j1", answer(counting), answer(running), answer(job()))
+    said = run("ingest", "http://a.example/1.jpg").stderr
+    assert "of ? done" in said
+    assert "1,000 of 10,000 done, 0 failed, 120 images/s, 0:01:15 left" in said
+
+
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_see_it(accepting, answer, job, eventually):
     accepting.on("GET", "/v1/jobs/j1", answer(job(state="running", indexed=1, pending=2)))
     process = subprocess.Popen(

@@ -82,6 +82,12 @@ def test_a_filter_that_is_no_json_is_misuse(found, run):
     assert not found.received
 
 
+def test_a_table_that_no_terminal_reads_is_not_folded(api, run, answer):
+    hit = {"id": "i" * 300, "score": 1.0, "payload": {}}
+    api.on("POST", SEARCHES, answer({**DONE, "hits": [hit]}))
+    assert "i" * 300 in run("search", "shoe-1").stdout
+
+
 def test_a_payload_cannot_drive_the_terminal(api, run, answer):
     hit = {"id": "a\x1b[2Jb", "score": 1.0, "payload": {"t": "[red]x[/red]\x07"}}
     api.on("POST", SEARCHES, answer({**DONE, "hits": [hit]}))

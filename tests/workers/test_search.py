@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from shared.contract import Chunk, Item, Query
 from tests.image_server import ImageServer, picture

@@ -1,0 +1,59 @@
+"""The WSGI application: `gunicorn 'api.app:create_app()'`."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from flask import Flask, Response, g, request
+
+from api import limits
+from api.access import guard
+from api.arguments import WholePath
+from api.collections import collections
+from api.docs import docs, swagger_ui
+from api.health import health
+from api.images import images
+from api.jobs import jobs
+from api.parts import build_parts
+from api.problems import answer_errors
+from api.searches import searches
+from shared.settings import Settings
+from shared.telemetry import log_to_stderr
+
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.MAX_REQUEST_ID_LENGTH}}}")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Without settings they are read from the environment, and logs go to stderr. StartError says what to change."""
+    if settings is None:
+        settings = Settings()
+        log_to_stderr(settings.log_level)
+    app = Flask("lookalike", static_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        MAX_FORM_MEMORY_SIZE=limits.MAX_JSON_BYTES,
+        MAX_FORM_PARTS=settings.max_images_per_upload + limits.SPARE_PARTS,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # ids are often URLs
+    app.url_map.converters["whole"] = WholePath
+    app.extensions["lookalike"] = build_parts(settings)
+    app.before_request(_name_the_request)
+    guard(app, settings)
+    answer_errors(app)
+    for resource in (collections, images, jobs, searches, health, docs, swagger_ui):
+        app.register_blueprint(resource)
+    app.after_request(_finish)
+    return app
+
+
+def _name_the_request() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
