@@ -141,7 +141,7 @@ def _stream() -> io.BufferedReader:
         raise RequestError(
             RequestCode.UNSUPPORTED_MEDIA_TYPE, "Send the body as it is; compressed bodies are not read."
         )
-    stream = io.BufferedReader(_Arriving(), _BUFFER)
+    stream: io.BufferedReader = io.BufferedReader(_Arriving(), _BUFFER)
     if stream.peek(len(_BOM)).startswith(_BOM):
         stream.read(len(_BOM))
     return stream

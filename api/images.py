@@ -59,7 +59,8 @@ def _payloads(given: Any, count: int) -> list[Any]:
         return [given] * count
     if len(given) != count:
         raise RequestError(
-            RequestCode.INVALID_ITEM, f"`payload` lists {len(given):,} payloads for {count:,} images; one each, in order."
+            RequestCode.INVALID_ITEM,
+            f"`payload` lists {len(given):,} payloads for {count:,} images; one each, in order.",
         )
     return given
 

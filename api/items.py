@@ -22,16 +22,20 @@ def item_from(raw: Any, place: str, number: int) -> Item:
     `place` and `number` say where it stood: "Line", 3.
     """
     if not isinstance(raw, dict):
-        raise not_an_item(place, number, "it must be an object such as {\"url\": \"https://…\"}")
+        raise not_an_item(place, number, 'it must be an object such as {"url": "https://…"}')
     if not raw.keys() <= _FIELDS:
         unknown = min(raw.keys() - _FIELDS)
         if unknown == "callback_url":
             raise not_built(unknown)
         raise not_an_item(
-            place, number, f"`{unknown[:100]}` is not a field of an item; the client's own fields go in `payload`"
+            place,
+            number,
+            f"`{unknown[:100]}` is not a field of an item; the client's own fields go in `payload`",
         )
     if not isinstance(raw.get("url"), str):
-        raise not_an_item(place, number, "its `url` is missing" if "url" not in raw else "`url` must be a string")
+        raise not_an_item(
+            place, number, "its `url` is missing" if "url" not in raw else "`url` must be a string"
+        )
     return checked_item(raw["url"], raw.get("id"), raw.get("payload"))
 
 

@@ -80,7 +80,11 @@ def _members(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
         if event == "end_map":
             break
         if found or value != "items":
-            raise not_built(value) if value == "callback_url" else _no_list(f"`{value[:100]}` has no place in it")
+            raise (
+                not_built(value)
+                if value == "callback_url"
+                else _no_list(f"`{value[:100]}` has no place in it")
+            )
         if next(events)[0] != "start_array":
             raise _no_list("`items` must be a list")
         found = True

@@ -50,7 +50,9 @@ _CODE_OF_STATUS = {
     415: RequestCode.UNSUPPORTED_MEDIA_TYPE,
 }
 _UNKNOWN_ROUTE = "Nothing stands at this address. `GET /openapi.json` lists what does, `GET /docs` shows it."
-_TOO_LARGE = "The body is larger than this server takes (LOOKALIKE_MAX_BODY_BYTES); send it in several requests."
+_TOO_LARGE = (
+    "The body is larger than this server takes (LOOKALIKE_MAX_BODY_BYTES); send it in several requests."
+)
 _INTERNAL = "Something broke on our side. The server's log has it under this request id."
 
 

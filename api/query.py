@@ -36,7 +36,9 @@ def _query(collection: str, given: dict[str, Any], pictures: int) -> Query:
     ways = [name for name in _WAYS if name in fields] + ["image"] * pictures
     if len(ways) != 1:
         asked = f"has {' and '.join(ways)}" if ways else "has none"
-        raise _invalid(f"A search asks by exactly one of image (an upload), url, id and vector; this one {asked}.")
+        raise _invalid(
+            f"A search asks by exactly one of image (an upload), url, id and vector; this one {asked}."
+        )
     if "filter" in fields:
         fields["filter"] = checked_filter(fields["filter"])
     try:
@@ -56,9 +58,13 @@ def _check_fields(given: dict[str, Any]) -> None:
         if name in _NOT_BUILT:
             raise not_built(name)
         if name == "image":
-            raise _invalid("`image` is an upload: send multipart/form-data with image=@file and a `query` part.")
+            raise _invalid(
+                "`image` is an upload: send multipart/form-data with image=@file and a `query` part."
+            )
         if name not in _WAYS + _OPTIONS:
-            raise _invalid(f"`{name[:100]}` is not a field of a search; there are {', '.join(_WAYS + _OPTIONS)}.")
+            raise _invalid(
+                f"`{name[:100]}` is not a field of a search; there are {', '.join(_WAYS + _OPTIONS)}."
+            )
 
 
 def _check_sizes(query: Query) -> None:

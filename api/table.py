@@ -43,7 +43,8 @@ def table_items(body: io.BufferedReader, max_item_bytes: int, layout: Layout) ->
             lines.next_row()
     except csv.Error as error:
         raise RequestError(
-            RequestCode.INVALID_BODY, f"Row {lines.row:,} is not CSV: {error}. Rows count from the header, row 1."
+            RequestCode.INVALID_BODY,
+            f"Row {lines.row:,} is not CSV: {error}. Rows count from the header, row 1.",
         ) from error
 
 

@@ -23,7 +23,7 @@ def overdue_chunk(redis_client: redis.Redis, settings: Settings) -> None:
 
 
 def reconciler(redis_client: redis.Redis, ledger: Ledger, settings: Settings) -> Reconciler:
-    return Reconciler(redis_client, ledger, Broker(make_celery(settings)), every_seconds=0.001)
+    return Reconciler(redis_client, ledger, Broker(make_celery(settings)), every_seconds=0.01)
 
 
 def test_a_chunk_that_was_never_sent_is_sent(

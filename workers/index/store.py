@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import LookalikeError, StartError
+from shared.settings import Settings
+from shared.telemetry import log_to_stderr
 from workers.index.edge import EdgeIndex
 from workers.index.store_client import key_file
 
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, required=True, help="unix socket to serve on")
     parser.add_argument("--folder", type=Path, required=True, help="folder that holds the collections")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)
+    log_to_stderr(Settings().log_level)
     try:
         serve(arguments.socket, arguments.folder)
     except StartError as error:

@@ -1,0 +1,292 @@
+"""The API in OpenAPI 3.1, as `GET /openapi.json` gives it. A test holds it against the routes, both ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api import limits
+from api.schemas import BINARY, INTEGER, SCHEMAS, STRING, Schema, array, ref, shape
+
+_JSON = "application/json"
+_CSV_TEXT = (
+    "The first row names the columns: `url` (see `url_column`), maybe `id` (see `id_column`), and every other "
+    "column a payload field. Empty cells are left out, and so are columns without a name. A cell is a number where "
+    "it plainly is one (at most 15 digits, no leading zero, no `+`) and a truth value where it is `true` or `false` "
+    "in any case; everything else is text. With `separator` a cell may hold several URLs: each becomes an item, of "
+    "id `<row id>#1`, `#2`, …, and its payload carries the row's own id as `group`; without an id column the "
+    "URL is the id."
+)
+_SUBMIT_TEXT = (
+    "The body is read as a stream, so a million items cost the server no memory; work begins while it is read. An "
+    "item whose URL, id or payload cannot be used fails by itself (`bad_url`, `payload_invalid`) and harms no "
+    "other. A body that is not a list of items is refused with the number of its line or item; if part of it had "
+    "been accepted by then, the problem names that job in `job`, and the job is cancelled."
+)
+
+
+def _parameter(name: str, where: str, schema: Schema, text: str) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": where == "path", "schema": schema, "description": text}
+
+
+_NAME = _parameter("name", "path", SCHEMAS["Collection"]["properties"]["name"], "The collection.")
+_JOB = _parameter("id", "path", STRING, "The job.")
+_IMAGE = _parameter(
+    "id", "path", STRING, "The image's id. Percent-encode it, or at least its `?` and `#`: slashes may stand."
+)
+_FIELD = _parameter("field", "path", STRING, "A payload field of type keyword, integer or bool.")
+_CURSOR = _parameter("cursor", "query", STRING, "`next_cursor` of the page before.")
+_FILTER = {
+    "name": "filter",
+    "in": "query",
+    "description": "A filter, as in a search.",
+    "content": {_JSON: {"schema": SCHEMAS["Options"]["properties"]["filter"]}},
+}
+
+
+def _limit(default: int) -> dict[str, Any]:
+    schema = {**INTEGER, "minimum": 1, "maximum": limits.MAX_PAGE, "default": default}
+    return _parameter("limit", "query", schema, "At most so many.")
+
+
+def _answer(text: str, schema: str | None = None, *headers: str, **others: Schema) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": text}
+    if schema:
+        answer["content"] = {_JSON: {"schema": ref(schema)}, **others}
+    if headers:
+        answer["headers"] = {name: {"schema": STRING} for name in headers}
+    return answer
+
+
+def _body(content: dict[str, Schema], *, required: bool = True) -> dict[str, Any]:
+    return {"required": required, "content": {kind: {"schema": schema} for kind, schema in content.items()}}
+
+
+def _operation(
+    summary: str,
+    answers: dict[str, dict[str, Any]],
+    *parameters: dict[str, Any],
+    text: str = "",
+    body: dict[str, Any] | None = None,
+    is_open: bool = False,
+) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": summary}
+    if text:
+        operation["description"] = text
+    if parameters:
+        operation["parameters"] = list(parameters)
+    if body:
+        operation["requestBody"] = body
+    operation["responses"] = {**answers, "default": {"$ref": "#/components/responses/Problem"}}
+    if is_open:
+        operation["security"] = []
+    return operation
+
+
+_COLLECTIONS = {
+    "/v1/collections": {
+        "get": _operation("Every collection", {"200": _answer("All that stand.", "Collections")}),
+    },
+    "/v1/collections/{name}": {
+        "put": _operation(
+            "Make a collection, or find it",
+            {
+                "201": _answer("It is made.", "Collection", "Location"),
+                "200": _answer("The same stood already.", "Collection", "Location"),
+                "409": {"$ref": "#/components/responses/Problem"},
+            },
+            _NAME,
+            text="The first submission to a name that does not stand makes it too.",
+            body=_body({_JSON: ref("NewCollection")}, required=False),
+        ),
+        "get": _operation("One collection", {"200": _answer("As it stands.", "Collection")}, _NAME),
+        "delete": _operation(
+            "Delete a collection", {"204": _answer("Its images are gone, its jobs cancelled.")}, _NAME
+        ),
+    },
+    "/v1/collections/{name}/facets/{field}": {
+        "get": _operation(
+            "Count a field's values",
+            {"200": _answer("Most frequent first.", "Facets")},
+            *(_NAME, _FIELD, _limit(limits.FACET_VALUES), _FILTER),
+        ),
+    },
+}
+
+_IMAGES = {
+    "/v1/collections/{name}/images": {
+        "get": _operation(
+            "List images", {"200": _answer("A page.", "Images")}, _NAME, _limit(limits.PAGE), _CURSOR, _FILTER
+        ),
+        "post": _operation(
+            "Upload images to be indexed",
+            {"202": _answer("Accepted as a job.", "Job", "Location")},
+            _NAME,
+            text="Each image's id is `sha256:<hex>` of its bytes. `payload` is one object for all of them, or a "
+            "list with one for each, in the same order.",
+            body=_body(
+                {
+                    "multipart/form-data": shape(
+                        "image",
+                        image=array(BINARY),
+                        payload={"oneOf": [{"type": "object"}, array({"type": "object"})]},
+                    )
+                }
+            ),
+        ),
+    },
+    "/v1/collections/{name}/images/{id}": {
+        "get": _operation("One image", {"200": _answer("As it stands.", "Image")}, _NAME, _IMAGE),
+        "delete": _operation("Remove an image", {"204": _answer("It is gone.")}, _NAME, _IMAGE),
+    },
+    "/v1/collections/{name}/images/{id}/thumbnail": {
+        "get": _operation(
+            "An image's thumbnail",
+            {"404": {"$ref": "#/components/responses/Problem"}},
+            _NAME,
+            _IMAGE,
+            text="None are kept yet: this answers 404.",
+        ),
+    },
+}
+
+_JOBS = {
+    "/v1/collections/{name}/jobs": {
+        "post": _operation(
+            "Submit images by URL",
+            {"202": _answer("Accepted as a job.", "Job", "Location")},
+            _NAME,
+            _parameter("url_column", "query", {**STRING, "default": "url"}, "CSV: the column of URLs."),
+            _parameter("id_column", "query", {**STRING, "default": "id"}, "CSV: the column of ids."),
+            _parameter("separator", "query", STRING, "CSV: what stands between several URLs in one cell."),
+            text=_SUBMIT_TEXT,
+            body=_body(
+                {
+                    _JSON: ref("Items"),
+                    "application/x-ndjson": {**STRING, "description": "An item as JSON on each line."},
+                    "text/csv": {**STRING, "description": _CSV_TEXT},
+                    "text/tab-separated-values": {**STRING, "description": "As text/csv, with tabs."},
+                }
+            ),
+        ),
+    },
+    "/v1/jobs": {
+        "get": _operation(
+            "Jobs, newest first", {"200": _answer("A page.", "Jobs")}, _limit(limits.PAGE), _CURSOR
+        ),
+    },
+    "/v1/jobs/{id}": {
+        "get": _operation(
+            "How a job goes",
+            {"200": _answer("Now.", "Job")},
+            _JOB,
+            text="`indexed + unchanged + failed + pending == total` at every moment.",
+        ),
+        "delete": _operation(
+            "Cancel a job",
+            {"202": _answer("What is not started is never done.", "Job", "Location")},
+            _JOB,
+        ),
+    },
+    "/v1/jobs/{id}/failures": {
+        "get": _operation(
+            "What failed, and why",
+            {
+                "200": _answer(
+                    "A page; as text/csv or application/x-ndjson (`Accept`), the whole list.",
+                    "Failures",
+                    **{"text/csv": {"schema": STRING}, "application/x-ndjson": {"schema": STRING}},
+                )
+            },
+            *(_JOB, _limit(limits.PAGE), _CURSOR),
+        ),
+    },
+}
+
+_SEARCHES = {
+    "/v1/collections/{name}/searches": {
+        "post": _operation(
+            "Search by picture, URL, id or vector",
+            {
+                "202": _answer("It is on its way.", "Search", "Location"),
+                "200": _answer("Ready within the wait.", "Search", "Preference-Applied"),
+            },
+            _NAME,
+            _parameter(
+                "Prefer",
+                "header",
+                STRING,
+                f"`wait=5`: wait so many seconds, at most {limits.MAX_WAIT_SECONDS}.",
+            ),
+            body=_body(
+                {
+                    _JSON: ref("Query"),
+                    "multipart/form-data": shape("image", image=BINARY, query=ref("Options")),
+                }
+            ),
+        ),
+    },
+    "/v1/searches/{id}": {
+        "get": _operation(
+            "A search's result",
+            {"200": _answer("Pending, done, or failed with a problem.", "Search")},
+            _parameter("id", "path", STRING, "The search."),
+        ),
+    },
+}
+
+_HEALTH = {
+    "/livez": {"get": _operation("Does the process live?", {"200": _answer("Yes.", "Alive")}, is_open=True)},
+    "/readyz": {
+        "get": _operation(
+            "Is every part ready?",
+            {
+                "200": _answer("Redis, the index and a worker of each queue.", "Ready"),
+                "503": {"$ref": "#/components/responses/Problem"},
+            },
+            is_open=True,
+        )
+    },
+}
+
+
+def _tagged(tag: str, paths: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        path: {method: {"tags": [tag], **operation} for method, operation in methods.items()}
+        for path, methods in paths.items()
+    }
+
+
+OPENAPI: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "Lookalike",
+        "version": "1",
+        "description": "Visual search: submit image URLs or files, then search them by picture. Every error is a "
+        "problem (RFC 9457) with a short `code`, and every answer carries `X-Request-Id`.",
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    },
+    "security": [{"key": []}, {}],
+    "paths": {
+        **_tagged("collections", _COLLECTIONS),
+        **_tagged("jobs", _JOBS),
+        **_tagged("images", _IMAGES),
+        **_tagged("searches", _SEARCHES),
+        **_tagged("health", _HEALTH),
+    },
+    "components": {
+        "schemas": SCHEMAS,
+        "responses": {
+            "Problem": {
+                "description": "What happened, and what to do.",
+                "content": {"application/problem+json": {"schema": ref("Problem")}},
+            }
+        },
+        "securitySchemes": {
+            "key": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "A key of LOOKALIKE_API_KEYS; where it is unset, none is needed.",
+            }
+        },
+    },
+}
