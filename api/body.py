@@ -29,14 +29,15 @@ _DELIMITERS = {"text/csv": ",", "text/tab-separated-values": "\t"}
 def read_items(settings: Settings) -> Iterator[Item]:
     """The items of this request's body, as they arrive. RequestError says which line or item is wrong."""
     arguments.only(("url_column", "id_column", "separator"))
-    most, kind = settings.max_item_bytes, request.mimetype
-    if kind == "application/json":
-        return json_items(_stream(), most)
-    if kind in _NDJSON:
-        return ndjson_items(_stream(), most)
+    kind, most = request.mimetype, settings.max_item_bytes
+    if kind not in ("application/json", *_NDJSON, *_DELIMITERS):
+        raise _unsupported("application/json, application/x-ndjson or text/csv")
+    body = _stream()
+    if not body.peek(1):
+        return iter(())
     if kind in _DELIMITERS:
-        return table_items(_stream(), most, _layout(_DELIMITERS[kind]))
-    raise _unsupported("application/json, application/x-ndjson or text/csv")
+        return table_items(body, most, _layout(_DELIMITERS[kind]))
+    return ndjson_items(body, most) if kind in _NDJSON else json_items(body, most)
 
 
 def refuse_idempotency_key() -> None:

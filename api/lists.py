@@ -47,7 +47,7 @@ def json_items(body: io.BufferedReader, max_item_bytes: int) -> Iterator[Item]:
             yield item_from(raw, "Item", meter.number)
     except ijson.JSONError as error:
         raise RequestError(
-            RequestCode.INVALID_BODY, f"The body is not JSON, after item {meter.number:,}: {_told(error)}."
+            RequestCode.INVALID_BODY, f"The body is not JSON, after {meter.number:,} items: {_told(error)}."
         ) from error
 
 

@@ -50,6 +50,7 @@ def parts() -> Parts:
 def ask(spec: TaskSpec, *args: Any, seconds: float | None = None) -> Any:
     """A worker's answer. RequestError with the worker's own code, or WORKERS_UNAVAILABLE where none comes."""
     seconds = parts().settings.answer_seconds if seconds is None else seconds
+    parts().redis.ping()  # says within 5 s that Redis is away; Celery's own connection tries for longer
     answer = parts().broker.wait(parts().broker.send(spec, *args), seconds)
     if answer is None:
         raise RequestError(

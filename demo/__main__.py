@@ -103,7 +103,7 @@ def index(client: Client, feed: Path) -> Job:
     """Submit the feed and wait for its job, which is returned as it ended."""
     with feed.open("rb") as rows:
         path, headers = collection_path(COLLECTION, "/jobs"), {"Content-Type": "text/csv"}
-        submitted = client.send("POST", path, data=rows, headers=headers).json()
+        submitted = client.post(path, data=rows, headers=headers)
     console.print(f"  {_short(feed)} → job {submitted['id']}")
     [job] = wait(client, [submitted["id"]])
     console.print(f"  {job['indexed']} indexed, {job['unchanged']} unchanged, {job['failed']} failed")
@@ -154,8 +154,8 @@ def summary(client: Client, job: Job, photos: Sequence[Photo]) -> str:
 
 
 def say_how_to_go_on(url: str, keep: bool) -> None:
-    kept = f"The page and the API are at {url} (documentation: {url}/docs). Ctrl-C stops everything."
-    gone = "`make demo KEEP=1` leaves the page and the API running on these pictures."
+    kept = f"The API is at {url} (to read and to try: {url}/docs). Ctrl-C stops everything."
+    gone = "`make demo KEEP=1` leaves the API running on these pictures."
     console.print(
         f"\nLook at [bold]{_short(SHEET)}[/]: each query beside what was found.",
         kept if keep else gone,

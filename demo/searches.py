@@ -84,10 +84,10 @@ def ask(client: Client, collection: str, search: Search) -> dict[str, Any]:
             "image": ("query.jpg", search.picture, "image/jpeg"),
             "query": (None, query, "application/json"),
         }
-        answer = client.send("POST", path, headers=headers, files=parts).json()
+        answer = client.post(path, headers=headers, files=parts)
     else:
         headers["Content-Type"] = "application/json"
-        answer = client.send("POST", path, headers=headers, data=query).json()
+        answer = client.post(path, headers=headers, data=query)
     while answer["state"] == "pending":
         time.sleep(POLL_SECONDS)
         answer = client.poll(f"/v1/searches/{answer['id']}")
