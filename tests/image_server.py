@@ -333,7 +333,7 @@ def _cookie(handler: _Handler) -> None:
 
 HOSTILE: dict[str, Callable[[_Handler], None]] = {
     "/missing": lambda handler: handler.answer(b"gone", status=404, type="text/plain"),
-    "/error": lambda handler: handler.answer(b"later", status=503, type="text/plain"),
+    "/error": lambda handler: handler.answer(b"later", status=503, Retry_After="30"),
     "/status": lambda handler: handler.answer(b"", status=int(handler.option("code", "500"))),
     "/dribble": _dribble,
     "/dribble-headers": _dribble_headers,

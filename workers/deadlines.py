@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from shared.errors import FailureCode, ItemError
-from workers.addresses import Addresses
+from workers.addresses import Addresses, Endpoint
 
 TICK = 0.2  # seconds between two looks at the deadlines
 
@@ -46,20 +46,25 @@ class Attempt:
         self.reused = False
         endpoints = self._addresses.resolve(host, port, seconds=self.remaining(), url=self.url)
         for left, endpoint in zip(range(len(endpoints), 0, -1), endpoints, strict=True):
-            sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
-            sock.settimeout(self.remaining() / left)
             try:
-                sock.connect(endpoint.sockaddr)
+                return self._open(endpoint, self.remaining() / left)
             except OSError:
-                sock.close()
                 if left == 1:
                     raise
-                continue
+        raise OSError("the name has no address")
+
+    def _open(self, endpoint: Endpoint, seconds: float) -> socket.socket:
+        sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(seconds)
+            sock.connect(endpoint.sockaddr)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(self.remaining())
             self.watch(sock)
-            return sock
-        raise OSError("the name has no address")
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def watch(self, sock: socket.socket) -> None:
         """Let the deadline shut this connection. A duplicate of the descriptor is kept, because TLS takes the

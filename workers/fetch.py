@@ -11,6 +11,8 @@ import contextlib
 import http.client
 import socket
 import ssl
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin
@@ -66,11 +68,12 @@ class Fetcher:
 
         Raises ItemError and nothing else. Whether the bytes are a picture is not judged here.
         """
+        outer = sys.exception()
         with self._deadlines.attempt(self._addresses) as attempt:
             try:
                 return self._follow(url, attempt)
             except _BROKEN as error:
-                raise _explained(error, attempt) from error
+                raise _explained(list(_links(error, outer)), attempt) from error
 
     def close(self) -> None:
         self._deadlines.stop()
@@ -188,10 +191,14 @@ def _leave(response: requests.Response) -> None:
     response.close()
 
 
-def _explained(error: Exception, attempt: Attempt) -> ItemError:
-    chain: list[BaseException] = [error]
-    while chain[-1].__context__ is not None:
-        chain.append(chain[-1].__context__)
+def _links(error: BaseException | None, outer: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, back to what the caller itself was handling."""
+    while error is not None and error is not outer:
+        yield error
+        error = error.__context__
+
+
+def _explained(chain: list[BaseException], attempt: Attempt) -> ItemError:
     cause = chain[-1]
     if attempt.over or isinstance(cause, TimeoutError):
         return attempt.too_late()

@@ -103,7 +103,7 @@ class Stack:
     def processes(self, words: str) -> list[int]:
         """Pids of this stack's processes whose command line holds `words`."""
         listing = subprocess.run(
-            ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+            ["ps", "-eww", "-o", "pid,ppid,args"], capture_output=True, text=True, check=True
         ).stdout
         assert self._process is not None
         rows = [line.split(None, 2) for line in listing.splitlines()[1:]]

@@ -127,21 +127,25 @@ def test_a_cancelled_job_starts_nothing_more(stack: Stack, images: ImageServer, 
 def test_a_worker_that_is_killed_loses_and_doubles_nothing(
     stack: Stack, images: ImageServer, collection: str
 ) -> None:
-    job = stack.submit(collection, good(images, 200, start=1000))
-    for share in (20, 90):
-        stack.until(lambda share=share: stack.job(job)["indexed"] >= share, "the job stood still")  # type: ignore[misc]
-        (worker,) = stack.processes("-Q ingest")
-        os.kill(worker, signal.SIGKILL)
+    job = stack.submit(collection, good(images, 300, start=1000))
+    for share in (20, 150):
+        _until_indexed(stack, job, share)
+        stack.until(lambda: bool(stack.processes("-Q ingest")), "no worker was started again")
+        os.kill(stack.processes("-Q ingest")[0], signal.SIGKILL)
     end = stack.ended(job)
-    assert (end["state"], end["indexed"], end["failed"], end["unchanged"]) == ("done", 200, 0, 0)
-    assert stack.count(collection) == 200
+    assert (end["state"], end["indexed"], end["failed"], end["unchanged"]) == ("done", 300, 0, 0)
+    assert stack.count(collection) == 300
 
 
 def test_a_collection_that_is_deleted_takes_its_jobs_along(
     stack: Stack, images: ImageServer, collection: str
 ) -> None:
     job = stack.submit(collection, good(images, 300, start=2000))
-    stack.until(lambda: stack.job(job)["indexed"] > 0, "the job stood still")
+    _until_indexed(stack, job, 1)
     assert stack.call("DELETE", f"/v1/collections/{collection}").status_code == 204
     assert stack.job(job)["state"] == "cancelled"
     stack.until(lambda: stack.job(job)["pending"] == 0, "what was in hand never ended")
+
+
+def _until_indexed(stack: Stack, job: str, count: int) -> None:
+    stack.until(lambda: stack.job(job)["indexed"] >= count, "the job stood still")

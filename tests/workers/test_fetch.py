@@ -435,12 +435,21 @@ def test_a_status_is_told_and_whether_it_may_pass(
     assert error.retryable is retryable
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("path", ["/dribble", "/dribble-headers", "/endless", "/slow"])
 def test_a_server_that_takes_too_long_is_a_timeout(path: str, hurried: Fetcher, server: ImageServer) -> None:
     error = failure(hurried, server.url(path))
     assert error.code is FailureCode.TIMEOUT
     assert error.retryable
     assert "LOOKALIKE_FETCH_TIMEOUT" in error.detail
+
+
+@pytest.mark.timeout(30)
+def test_the_deadline_holds_on_a_kept_connection() -> None:
+    with ImageServer() as server, fetching(timeout=0.8) as fetcher:
+        fetcher.fetch(server.url("/jpeg/1.jpg"))
+        assert failure(fetcher, server.url("/endless")).code is FailureCode.TIMEOUT
+        assert server.connections == 1
 
 
 def test_the_deadline_spans_redirects(hurried: Fetcher, server: ImageServer) -> None:
@@ -517,6 +526,26 @@ def test_a_reset_is_connect_failed(fetcher: Fetcher, server: ImageServer) -> Non
     error = failure(fetcher, server.url("/reset"))
     assert error.code is FailureCode.CONNECT_FAILED
     assert error.retryable
+
+
+def test_a_failure_is_told_by_its_own_cause_not_by_the_callers_troubles(
+    fetcher: Fetcher, server: ImageServer
+) -> None:
+    try:
+        raise TimeoutError
+    except TimeoutError:
+        error = failure(fetcher, server.url("/reset"))
+    assert error.code is FailureCode.CONNECT_FAILED
+
+
+def test_a_server_that_asks_to_be_asked_later_is_not_asked_again(
+    fetcher: Fetcher, server: ImageServer
+) -> None:
+    server.requests.clear()
+    error = failure(fetcher, server.url("/error"))
+    assert error.code is FailureCode.HTTP_STATUS
+    assert error.retryable
+    assert server.requests["/error"] == 1
 
 
 def test_a_closed_port_is_connect_failed(fetcher: Fetcher) -> None:

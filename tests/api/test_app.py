@@ -1,0 +1,148 @@
+"""api/app.py and api/problems.py: what every answer has in common."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.problems import problem
+from shared.errors import FailureCode, RequestCode
+from tests.api.conftest import assert_problem
+
+JOB = "/v1/jobs/job_00000000000000000000"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/nothing", "/v1", "/v1/jobs/", "/v1/collections/a/b", "/v1/jobs/x/events"]
+)
+def test_an_unknown_route_is_a_problem(client: FlaskClient, path: str) -> None:
+    assert_problem(client.get(path), 404, "not_found", "/openapi.json")
+
+
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(client: FlaskClient) -> None:
+    response = client.post("/v1/jobs")
+    assert_problem(response, 405, "method_not_allowed")
+    assert "GET" in response.headers["Allow"]
+
+
+def test_a_request_id_is_echoed(client: FlaskClient) -> None:
+    response = client.get(JOB, headers={"X-Request-Id": "abc-1.2:3_x"})
+    assert response.headers["X-Request-Id"] == "abc-1.2:3_x"
+    assert response.json["request_id"] == "abc-1.2:3_x"
+
+
+@pytest.mark.parametrize("given", [None, "", "x" * 129, "a b", 'a"b', "ü"])
+def test_a_request_id_is_made_where_none_can_be_echoed(client: FlaskClient, given: str | None) -> None:
+    headers = {} if given is None else {"X-Request-Id": given}
+    assert re.fullmatch(r"[0-9a-f]{32}", client.get("/livez", headers=headers).headers["X-Request-Id"])
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nothing", "/docs/", JOB])
+def test_no_answer_is_to_be_guessed_at(client: FlaskClient, path: str) -> None:
+    assert client.get(path).headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_what_nobody_foresaw_is_logged_and_not_told(
+    app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/boom")
+    def boom() -> None:
+        raise ZeroDivisionError("secret")
+
+    with caplog.at_level(logging.ERROR):
+        response = client.get("/boom")
+    problem = assert_problem(response, 500, "internal")
+    assert "secret" not in response.text
+    [record] = [record for record in caplog.records if record.name == "lookalike.api"]
+    assert record.request == problem["request_id"]  # type: ignore[attr-defined]
+    assert record.exc_info is not None
+
+
+@pytest.mark.parametrize("code", list(RequestCode))
+def test_every_code_of_a_request_has_a_status(code: RequestCode) -> None:
+    assert 400 <= problem(code, "why")["status"] < 600
+
+
+@pytest.mark.parametrize("code", list(FailureCode))
+def test_a_pictures_fault_is_unprocessable(code: FailureCode) -> None:
+    assert problem(code, "why")["status"] == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/collections/shop/jobs", {"items": [{"url": "http://a.example"}]}),
+        ("GET", "/v1/jobs", None),
+        ("GET", JOB, None),
+        ("GET", "/v1/collections", None),
+        ("DELETE", "/v1/collections/shop", None),
+        ("POST", "/v1/collections/shop/searches", {"id": "x"}),
+        ("GET", "/v1/searches/x", None),
+        ("GET", "/readyz", None),
+    ],
+)
+def test_a_broker_that_is_away_is_said_at_once(
+    client_with: Callable[..., FlaskClient], method: str, path: str, body: object
+) -> None:
+    client = client_with(redis_url="redis://127.0.0.1:1/0")  # a port that refuses
+    response = client.open(path, method=method, json=body)
+    assert_problem(response, 503, "queue_unavailable", "Redis")
+    assert response.headers["Retry-After"] == "5"
+
+
+NASTY = [
+    b"", b"\x00", b"\xff\xfe\xfd", b"{", b"[]", b"null", b'""', b"0", b"{}", b'{"items":', b'{"items":[[]]}',
+    b'{"items":[{"url":{}}]}', b'{"items":[{"url":"http://a","payload":{"\\ud800":"\\udfff"}}]}', b"[" * 200_000,
+    b'{"a":' * 200_000, b'{"vector":[1e999]}', b'{"vector":[' + b"9" * 5000 + b"]}", b'{"limit":1e999,"id":"x"}',
+    b'{"filter":{"must":' * 5000, b'{"id":"\\u0000"}', b"--x\r\n\r\n--x--", b'--x\r\nContent-Disposition: form-data;'
+    b' name="image"; filename="\xff\r\n\r\n', b"url\n\x00\n", b'url\n"', b",,,\n,,,\n", b"url,_x\nhttp://a,1\n",
+    b'{"url":"http://a","id":"\\ud83d\\ude00"}', b"\n" * 1000, b"\r\r\r", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf{}",
+]  # fmt: skip
+KINDS = [
+    "application/json", "application/x-ndjson", "text/csv", "text/csv; charset=utf-16", "multipart/form-data",
+    "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "", "nonsense", "a/b; c=\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/collections/shop/jobs"),
+        ("POST", "/v1/collections/shop/jobs?separator=|&url_column=%FF&id_column=%00"),
+        ("POST", "/v1/collections/shop/images"),
+        ("POST", "/v1/collections/shop/searches"),
+        ("PUT", "/v1/collections/shop"),
+    ],
+)
+def test_no_body_breaks_the_server(client_with: Callable[..., FlaskClient], method: str, path: str) -> None:
+    client = client_with(answer_seconds=0.001)
+    for kind in KINDS:
+        for body in NASTY:
+            response = client.open(path, method=method, data=body, content_type=kind)
+            if response.status_code == 202:
+                continue
+            assert response.status_code == 503 or 400 <= response.status_code < 500, (
+                kind,
+                body[:60],
+                response.text,
+            )
+            assert_problem(response, response.status_code, response.json["code"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/jobs?limit=%00&cursor=%FF", "/v1/jobs/%00", "/v1/searches/%0A%FF", "/v1/collections/%2F", "/v1/collections/..",
+        "/v1/collections/shop/images?filter=%7B", "/v1/collections/shop/images?filter=%FF", "/v1//jobs", "//", "/%",
+        "/v1/collections/shop/facets/x?limit=9999999999", "/docs/../../etc/passwd", "/docs/%2e%2e/app.py",
+    ],
+)  # fmt: skip
+def test_no_address_breaks_the_server(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+    assert_problem(response, response.status_code, response.json["code"])
+    assert 400 <= response.status_code < 500

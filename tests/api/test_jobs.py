@@ -1,0 +1,243 @@
+"""api/jobs.py and api/submission.py: submit, see, list, cancel, failures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
+from shared.errors import FailureCode
+from shared.ledger import Ledger
+from shared.settings import Settings
+from tests.api.conftest import assert_problem
+
+JOBS = "/v1/collections/shop/jobs"
+NDJSON = "application/x-ndjson"
+
+
+def lines(count: int) -> Iterator[bytes]:
+    for n in range(count):
+        yield b'{"url":"http://a.example/%d.jpg"}\n' % n
+
+
+def submit(client: FlaskClient, body: bytes, **headers: str) -> TestResponse:
+    return client.post(JOBS, data=body, content_type=NDJSON, headers=headers)
+
+
+class Pieces:
+    """A body that arrives piece by piece."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._rest or next(self._pieces, b"")
+        self._rest = data[size:]
+        return data[:size]
+
+
+def submit_stream(client: FlaskClient, pieces: Iterator[bytes]) -> TestResponse:
+    """As a server hands on a body without a length."""
+    overrides = {
+        "wsgi.input": Pieces(pieces),
+        "wsgi.input_terminated": True,
+        "CONTENT_LENGTH": "",
+    }
+    return client.post(JOBS, content_type=NDJSON, environ_overrides=overrides)
+
+
+def failed(chunk: Chunk) -> ChunkReport:
+    outcomes = [
+        ItemOutcome(item, "failed", FailureCode.HTTP_STATUS, 'It said "404", ü.', False)
+        for item in chunk.items
+    ]
+    return ChunkReport(chunk, outcomes)
+
+
+@pytest.fixture
+def job_of_failures(client: FlaskClient, ledger: Ledger) -> str:
+    job = submit(client, b"".join(lines(150))).json["id"]
+    for number in (1, 2, 3):
+        chunk = ledger.claim(job, number)
+        assert chunk
+        ledger.commit(failed(chunk))
+    return job
+
+
+def test_a_submission_is_a_job_to_be_found(client: FlaskClient) -> None:
+    response = submit(client, b"".join(lines(3)))
+    job = response.json
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert client.get(response.headers["Location"]).json == job
+    assert list(job) == [
+        "id", "collection", "state", "total", "indexed", "unchanged", "failed", "pending", "failures",
+        "images_per_second", "eta_seconds", "created_at", "finished_at",
+    ]  # fmt: skip
+    assert (job["collection"], job["state"], job["total"], job["pending"]) == ("shop", "queued", 3, 3)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", job["created_at"])
+    assert job["finished_at"] is None
+
+
+def test_every_chunk_is_in_the_ledger_and_on_the_queue(
+    client: FlaskClient, redis_client: redis.Redis, ledger: Ledger, settings: Settings
+) -> None:
+    job = submit(client, b"".join(lines(100_000))).json
+    chunks = -(-100_000 // settings.chunk_size)
+    assert (job["total"], ledger.pending_chunks(), redis_client.llen("ingest")) == (100_000, chunks, chunks)
+    last = ledger.claim(job["id"], chunks)
+    assert last is not None
+    assert last.items[-1].url == "http://a.example/99999.jpg"
+
+
+def test_unusable_items_do_not_harm_the_others(
+    client: FlaskClient, accepted: Callable[[TestResponse], list[Item]]
+) -> None:
+    body = b'{"url":""}\n{"url":"http://a.example/1","payload":{"_x":1}}\n{"url":"http://a.example/2"}\n'
+    body += b'{"url":"http://a.example/3","payload":{"n":NaN}}\n'
+    codes = [item.refused and item.refused.code for item in accepted(submit(client, body))]
+    assert codes == ["bad_url", "payload_invalid", None, "payload_invalid"]
+
+
+def test_a_body_that_goes_wrong_late_cancels_its_job_and_names_it(
+    client: FlaskClient, ledger: Ledger
+) -> None:
+    problem = assert_problem(submit(client, b"".join(lines(100)) + b"{"), 400, "invalid_body", "Line 101")
+    job = ledger.snapshot(problem["job"])
+    assert (job.state, job.failures, job.pending) == ("cancelled", {"cancelled": 64}, 0)
+    assert job.last_error is not None
+    assert "Line 101" in job.last_error
+    assert problem["job"] in problem["detail"]
+
+
+def test_a_body_that_goes_wrong_early_leaves_no_job(client: FlaskClient, ledger: Ledger) -> None:
+    problem = assert_problem(submit(client, b"".join(lines(10)) + b"{"), 400, "invalid_body")
+    assert "job" not in problem
+    assert ledger.jobs(10)[0] == []
+
+
+def test_a_job_that_is_cancelled_while_its_body_arrives_takes_no_more(
+    client: FlaskClient, ledger: Ledger
+) -> None:
+    def body() -> Iterator[bytes]:
+        yield from lines(5000)
+        ledger.cancel(ledger.jobs(1)[0][0].id)
+        yield from lines(5000)
+
+    response = submit_stream(client, body())
+    assert_problem(response, 409, "job_cancelled")
+
+
+def test_a_body_over_its_cap_is_refused(client_with: Callable[..., FlaskClient]) -> None:
+    assert_problem(
+        submit(client_with(max_body_bytes=1024), b"x" * 1025), 413, "body_too_large", "MAX_BODY_BYTES"
+    )
+
+
+def test_a_body_without_a_length_is_counted(client_with: Callable[..., FlaskClient], ledger: Ledger) -> None:
+    response = submit_stream(client_with(max_body_bytes=8192), lines(1000))
+    problem = assert_problem(response, 413, "body_too_large")
+    assert ledger.snapshot(problem["job"]).state == "cancelled"
+
+
+def test_what_is_not_built_is_not_ignored(client: FlaskClient) -> None:
+    response = submit(client, b"".join(lines(1)), **{"Idempotency-Key": "k"})
+    assert_problem(response, 501, "not_implemented", "Idempotency-Key")
+
+
+@pytest.mark.parametrize("name", ["-a", "_a", "a.b", "ü", "a b", "x" * 129])
+def test_a_bad_name_is_refused(client: FlaskClient, name: str) -> None:
+    response = client.post(f"/v1/collections/{name}/jobs", data=b"", content_type=NDJSON)
+    assert_problem(response, 422, "invalid_name")
+
+
+def test_jobs_are_listed_newest_first_page_by_page(client: FlaskClient) -> None:
+    ids = [submit(client, b"".join(lines(1))).json["id"] for _ in range(5)]
+    listed, cursor = [], ""
+    while cursor is not None:
+        page = client.get("/v1/jobs", query_string={"limit": 2, "cursor": cursor}).json
+        listed += [job["id"] for job in page["jobs"]]
+        cursor = page["next_cursor"]
+    assert listed == ids[::-1]
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "1.5", "²", "9" * 5000])
+def test_a_bad_limit_is_refused(client: FlaskClient, limit: str) -> None:
+    assert_problem(client.get(f"/v1/jobs?limit={limit}"), 422, "invalid_request", "`limit`")
+
+
+@pytest.mark.parametrize("cursor", ["x", "(1", "-1", "1.5", "9" * 30, "x" * 5000])
+def test_a_bad_cursor_is_refused(client: FlaskClient, job_of_failures: str, cursor: str) -> None:
+    assert_problem(client.get(f"/v1/jobs?cursor={cursor}"), 422, "invalid_request", "cursor")
+    if cursor != "1.5":
+        response = client.get(f"/v1/jobs/{job_of_failures}/failures?cursor={cursor}")
+        assert_problem(response, 422, "invalid_request", "cursor")
+
+
+@pytest.mark.parametrize("id", ["job_00000000000000000000", "x", "job_", "ü"])
+def test_an_unknown_job_is_not_found(client: FlaskClient, id: str) -> None:
+    assert_problem(client.get(f"/v1/jobs/{id}"), 404, "job_not_found")
+    assert_problem(client.delete(f"/v1/jobs/{id}"), 404, "job_not_found")
+    assert_problem(client.get(f"/v1/jobs/{id}/failures"), 404, "job_not_found")
+
+
+def test_the_parts_of_a_job_are_not_jobs(client: FlaskClient, job_of_failures: str) -> None:
+    for part in ("chunks", "leases", "failures"):
+        assert_problem(client.get(f"/v1/jobs/{job_of_failures}:{part}"), 404, "job_not_found")
+
+
+def test_a_cancelled_job_says_so(client: FlaskClient) -> None:
+    job = submit(client, b"".join(lines(3))).json["id"]
+    response = client.delete(f"/v1/jobs/{job}")
+    assert (response.status_code, response.json["state"], response.json["pending"]) == (202, "cancelled", 0)
+    assert response.json["failures"] == {"cancelled": 3}
+    assert response.json["last_error"] == "It was cancelled by a request."
+
+
+def test_failures_come_in_pages(client: FlaskClient, job_of_failures: str) -> None:
+    rows, cursor = [], ""
+    while cursor is not None:
+        query = {"limit": 40, "cursor": cursor}
+        page = client.get(f"/v1/jobs/{job_of_failures}/failures", query_string=query).json
+        rows += page["failures"]
+        cursor = page["next_cursor"]
+    assert [row["url"] for row in rows] == [f"http://a.example/{n}.jpg" for n in range(150)]
+    assert rows[0] == {
+        "id": "http://a.example/0.jpg",
+        "url": "http://a.example/0.jpg",
+        "code": "http_status",
+        "detail": 'It said "404", ü.',
+        "retryable": False,
+        "attempts": 1,
+    }
+
+
+def test_failures_download_as_csv(client: FlaskClient, job_of_failures: str) -> None:
+    response = client.get(f"/v1/jobs/{job_of_failures}/failures", headers={"Accept": "text/csv"})
+    rows = list(csv.DictReader(io.StringIO(response.text)))
+    assert (response.mimetype, len(rows)) == ("text/csv", 150)
+    assert response.headers["Content-Disposition"] == f'attachment; filename="{job_of_failures}-failures.csv"'
+    assert (rows[149]["url"], rows[149]["detail"]) == ("http://a.example/149.jpg", 'It said "404", ü.')
+
+
+def test_failures_download_as_ndjson(client: FlaskClient, job_of_failures: str) -> None:
+    response = client.get(f"/v1/jobs/{job_of_failures}/failures", headers={"Accept": "application/x-ndjson"})
+    rows = [json.loads(line) for line in response.text.splitlines()]
+    assert (response.mimetype, len(rows), rows[0]["code"]) == ("application/x-ndjson", 150, "http_status")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json, text/csv;q=0.5"])
+def test_failures_are_json_unless_a_download_is_preferred(
+    client: FlaskClient, job_of_failures: str, accept: str
+) -> None:
+    response = client.get(f"/v1/jobs/{job_of_failures}/failures", headers={"Accept": accept})
+    assert response.mimetype == "application/json"
