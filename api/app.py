@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from api import limits
 from api.access import guard
 from api.arguments import WholePath
+from api.body import drain
 from api.collections import collections
 from api.docs import docs, swagger_ui
 from api.health import health
@@ -54,6 +55,8 @@ def _name_the_request() -> None:
 
 
 def _finish(response: Response) -> Response:
+    if response.status_code >= 400:
+        drain()
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response

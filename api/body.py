@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -111,6 +113,15 @@ def refuse_other_parts(*known: str) -> None:
             raise RequestError(
                 RequestCode.INVALID_REQUEST, f"`{name[:100]}` is no part here; there are {', '.join(known)}."
             )
+
+
+def drain() -> None:
+    """Read on for a while and throw it away: a client that is still sending would never see its refusal."""
+    deadline = time.monotonic() + limits.DRAIN_SECONDS
+    with contextlib.suppress(Exception):  # a client that is gone, or a body over its cap
+        for _ in range(limits.DRAIN_BYTES // _BUFFER):
+            if not request.stream.read(_BUFFER) or time.monotonic() > deadline:
+                return
 
 
 def as_object(value: Any, what: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from api import limits
 from shared.errors import RequestCode, RequestError
 
 _CLAUSES = ("must", "should", "must_not")
+_MAX_JSON_DEPTH = 4 * limits.MAX_FILTER_DEPTH + 8  # a filter inside another is at most four levels of JSON
 
 
 def checked_filter(given: Any) -> dict[str, Any]:
@@ -31,21 +32,25 @@ def checked_filter(given: Any) -> dict[str, Any]:
 
 
 def _check_size(given: dict[str, Any]) -> None:
+    """Before the models see it: what they take long to refuse is refused here."""
     if len(json.dumps(given)) > limits.MAX_FILTER_BYTES:
         raise _invalid(f"it is larger than {limits.MAX_FILTER_BYTES // 1024} KiB")
-    unseen: list[Any] = [given]
+    unseen: list[tuple[Any, int]] = [(given, 1)]
     while unseen:
-        value = unseen.pop()
+        value, depth = unseen.pop()
+        if depth > _MAX_JSON_DEPTH:
+            raise _too_deep()
         if isinstance(value, list) and len(value) > limits.MAX_FILTER_LIST:
             raise _invalid(f"a list has {len(value):,} members, {limits.MAX_FILTER_LIST:,} are allowed")
         if isinstance(value, dict | list):
-            unseen += value.values() if isinstance(value, dict) else value
+            members = value.values() if isinstance(value, dict) else value
+            unseen += [(member, depth + 1) for member in members]
 
 
 def _conditions(filter: dict[str, Any], depth: int = 1) -> Iterator[dict[str, Any]]:
     """Every condition of a valid filter, filters inside it included."""
     if depth > limits.MAX_FILTER_DEPTH:
-        raise _invalid(f"more than {limits.MAX_FILTER_DEPTH} filters stand inside each other")
+        raise _too_deep()
     found = [filter.get(clause) or [] for clause in _CLAUSES]
     found.append((filter.get("min_should") or {}).get("conditions", []))
     for conditions in found:
@@ -66,6 +71,10 @@ def _told(error: ValidationError) -> str:
 def _names_a_type(part: int | str) -> bool:
     """Whether a step of pydantic's path names a member of a union and not a place in the filter."""
     return isinstance(part, str) and (hasattr(models, part) or "[" in part)
+
+
+def _too_deep() -> RequestError:
+    return _invalid(f"more than {limits.MAX_FILTER_DEPTH} filters stand inside each other")
 
 
 def _invalid(why: str) -> RequestError:

@@ -45,7 +45,7 @@ def json_items(body: io.BufferedReader, max_item_bytes: int) -> Iterator[Item]:
         for raw in _members(ijson.basic_parse(meter, use_float=True)):
             meter.next_item()
             yield item_from(raw, "Item", meter.number)
-    except ijson.JSONError as error:
+    except (ijson.JSONError, UnicodeDecodeError) as error:  # the latter for half a surrogate pair
         raise RequestError(
             RequestCode.INVALID_BODY, f"The body is not JSON, after {meter.number:,} items: {_told(error)}."
         ) from error
@@ -112,8 +112,10 @@ def _no_list(why: str) -> RequestError:
     return RequestError(RequestCode.INVALID_BODY, f"The body is not a list of items: {why}.")
 
 
-def _told(error: ijson.JSONError) -> str:
+def _told(error: ijson.JSONError | UnicodeDecodeError) -> str:
     """The parser's first line; it may be bytes in disguise, and the rest of it quotes the body."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8, or a \\u escape is half of a surrogate pair"
     told = error.args[0] if error.args else "it ends too early"
     text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
     return text.partition("\n")[0].rstrip(".")

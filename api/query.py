@@ -26,7 +26,8 @@ def read_query(collection: str, settings: Settings) -> tuple[Query, bytes | None
         return _query(collection, body.read_object(), pictures=0), None
     pictures = body.read_images(settings)
     body.refuse_other_parts("image", "query")
-    options = body.as_object(body.read_part("query") or {}, "`query`")
+    part = body.read_part("query")
+    options = {} if part is None else body.as_object(part, "`query`")
     return _query(collection, options, pictures=len(pictures)), pictures[0].read()
 
 

@@ -33,7 +33,7 @@ class Workers:
     def register(self, app: Celery) -> None:
         for spec in contract.TASKS:
             if spec.answers:
-                app.task(name=spec.name, ignore_result=False)(self._task(spec.name))
+                app.task(name=spec.name, ignore_result=False, shared=False)(self._task(spec.name))
 
     def _task(self, name: str) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
@@ -47,13 +47,9 @@ class Workers:
 def workers(app: Flask, settings: Settings) -> Iterator[Workers]:
     answering, celery = Workers(), make_celery(settings)
     answering.register(celery)
-    # fmt: off
-    with start_worker(
-        celery, pool="threads", concurrency=2, queues=["search"], perform_ping_check=False,
-        without_gossip=True, without_mingle=True, shutdown_timeout=30,
-    ):
+    options = {"pool": "threads", "concurrency": 2, "queues": ["search"], "perform_ping_check": False}
+    with start_worker(celery, shutdown_timeout=30, **options):
         yield answering
-    # fmt: on
 
 
 @pytest.fixture

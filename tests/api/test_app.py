@@ -11,8 +11,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.problems import problem
+from shared.contract import PUT_COLLECTION
 from shared.errors import FailureCode, RequestCode
-from tests.api.conftest import assert_problem
+from tests.api.conftest import Workers, assert_problem
 
 JOB = "/v1/jobs/job_00000000000000000000"
 
@@ -101,7 +102,9 @@ NASTY = [
     b'{"a":' * 200_000, b'{"vector":[1e999]}', b'{"vector":[' + b"9" * 5000 + b"]}", b'{"limit":1e999,"id":"x"}',
     b'{"filter":{"must":' * 5000, b'{"id":"\\u0000"}', b"--x\r\n\r\n--x--", b'--x\r\nContent-Disposition: form-data;'
     b' name="image"; filename="\xff\r\n\r\n', b"url\n\x00\n", b'url\n"', b",,,\n,,,\n", b"url,_x\nhttp://a,1\n",
-    b'{"url":"http://a","id":"\\ud83d\\ude00"}', b"\n" * 1000, b"\r\r\r", b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf{}",
+    b'{"url":"http://a","id":"\\ud83d\\ude00"}', b"\n" * 1000, b"\r\r\r", b"\xef\xbb\xbf",
+    b"\xef\xbb\xbf\xef\xbb\xbf{}", b'{"items":[{"url":"http://a","id":"\\udfff"}]}',
+    b'{"items":[' + b"9" * 5000 + b"]}",
 ]  # fmt: skip
 KINDS = [
     "application/json", "application/x-ndjson", "text/csv", "text/csv; charset=utf-16", "multipart/form-data",
@@ -119,25 +122,22 @@ KINDS = [
         ("PUT", "/v1/collections/shop"),
     ],
 )
-def test_no_body_breaks_the_server(client_with: Callable[..., FlaskClient], method: str, path: str) -> None:
-    client = client_with(answer_seconds=0.001)
+def test_no_body_breaks_the_server(client: FlaskClient, workers: Workers, method: str, path: str) -> None:
+    workers.answer(PUT_COLLECTION, {"error": {"code": "model_conflict", "detail": "It stands."}})
     for kind in KINDS:
         for body in NASTY:
             response = client.open(path, method=method, data=body, content_type=kind)
             if response.status_code == 202:
                 continue
-            assert response.status_code == 503 or 400 <= response.status_code < 500, (
-                kind,
-                body[:60],
-                response.text,
-            )
+            assert 400 <= response.status_code < 500, (kind, body[:60], response.text)
             assert_problem(response, response.status_code, response.json["code"])
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/jobs?limit=%00&cursor=%FF", "/v1/jobs/%00", "/v1/searches/%0A%FF", "/v1/collections/%2F", "/v1/collections/..",
+        "/v1/jobs?limit=%00&cursor=%FF", "/v1/jobs/%00", "/v1/searches/%0A%FF", "/v1/collections/%2F",
+        "/v1/collections/..",
         "/v1/collections/shop/images?filter=%7B", "/v1/collections/shop/images?filter=%FF", "/v1//jobs", "//", "/%",
         "/v1/collections/shop/facets/x?limit=9999999999", "/docs/../../etc/passwd", "/docs/%2e%2e/app.py",
     ],
