@@ -24,6 +24,7 @@ from shared.settings import Settings
 
 _BOM = b"\xef\xbb\xbf"
 _BUFFER = 64 * 1024
+_DRAINED = 8 * 1024
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _DELIMITERS = {"text/csv": ",", "text/tab-separated-values": "\t"}
 
@@ -116,12 +117,16 @@ def refuse_other_parts(*known: str) -> None:
 
 
 def drain() -> None:
-    """Read on for a while and throw it away: a client that is still sending would never see its refusal."""
-    deadline = time.monotonic() + limits.DRAIN_SECONDS
-    with contextlib.suppress(Exception):  # a client that is gone, or a body over its cap
-        for _ in range(limits.DRAIN_BYTES // _BUFFER):
-            if not request.stream.read(_BUFFER) or time.monotonic() > deadline:
-                return
+    """Read a refused body for a while longer: cut off while it still sends, a client never sees why."""
+    connection = request.environ.get("gunicorn.socket")
+    if connection is None or request.content_length == 0:
+        return
+    patience, deadline = connection.gettimeout(), time.monotonic() + limits.DRAIN_SECONDS
+    connection.settimeout(limits.DRAIN_SECONDS)  # a client may have stopped sending, to hear the answer first
+    with contextlib.suppress(Exception):  # it may be gone as well
+        while request.stream.read(_DRAINED) and time.monotonic() < deadline:
+            pass
+    connection.settimeout(patience)
 
 
 def as_object(value: Any, what: str) -> dict[str, Any]:

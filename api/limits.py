@@ -30,5 +30,4 @@ MAX_CURSOR_LENGTH = 1024
 MAX_WAIT_SECONDS = 30
 MAX_REQUEST_ID_LENGTH = 128
 SPARE_PARTS = 16  # form parts beside the images of an upload
-DRAIN_BYTES = 64 * 2**20  # of a refused body, read on so that its sender sees why
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 2.0  # that a refused body is read on, so that its sender sees why

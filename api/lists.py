@@ -80,11 +80,7 @@ def _members(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
         if event == "end_map":
             break
         if found or value != "items":
-            raise (
-                not_built(value)
-                if value == "callback_url"
-                else _no_list(f"`{value[:100]}` has no place in it")
-            )
+            raise _misplaced(value)
         if next(events)[0] != "start_array":
             raise _no_list("`items` must be a list")
         found = True
@@ -106,6 +102,10 @@ def _elements(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
         if depth == 0:
             yield builder.value
             builder = ObjectBuilder()
+
+
+def _misplaced(field: str) -> RequestError:
+    return not_built(field) if field == "callback_url" else _no_list(f"`{field[:100]}` has no place in it")
 
 
 def _no_list(why: str) -> RequestError:

@@ -34,3 +34,5 @@ def log_to_stderr(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # Strange headers of other people's servers are no news of ours.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

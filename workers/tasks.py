@@ -68,6 +68,11 @@ def _run(chunk: Chunk) -> ChunkReport | None:
 
 def _record(report: ChunkReport) -> None:
     if parts().ledger.commit(report):
+        log.info(
+            "chunk done: %d indexed, %d unchanged, %d failed",
+            *(report.count(status) for status in ("indexed", "unchanged", "failed")),
+            extra={"job": report.chunk.job, "chunk": report.chunk.number},
+        )
         for outcome in report.outcomes:
             if outcome.item.upload and not outcome.retryable:
                 parts().uploads.release(outcome.item.upload)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
-from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -30,6 +29,9 @@ class Workers:
     def answer(self, spec: contract.TaskSpec, answer: Any) -> None:
         self._answers[spec.name] = answer
 
+    def forget(self) -> None:
+        self.calls, self._answers = [], {}
+
     def register(self, app: Celery) -> None:
         for spec in contract.TASKS:
             if spec.answers:
@@ -44,12 +46,33 @@ class Workers:
 
 
 @pytest.fixture
-def workers(app: Flask, settings: Settings) -> Iterator[Workers]:
-    answering, celery = Workers(), make_celery(settings)
+def settings(redis_url: str, request: pytest.FixtureRequest) -> Settings:
+    """The workers have a database of their own, so that they take no other test's messages."""
+    return (
+        _settings_with_workers(redis_url)
+        if "workers" in request.fixturenames
+        else Settings(redis_url=redis_url)
+    )
+
+
+def _settings_with_workers(redis_url: str) -> Settings:
+    return Settings(redis_url=redis_url.replace("db=0", "db=1"))
+
+
+@pytest.fixture(scope="session")
+def running_workers(redis_url: str) -> Iterator[Workers]:
+    answering, celery = Workers(), make_celery(_settings_with_workers(redis_url))
     answering.register(celery)
     options = {"pool": "threads", "concurrency": 2, "queues": ["search"], "perform_ping_check": False}
     with start_worker(celery, shutdown_timeout=30, **options):
         yield answering
+
+
+@pytest.fixture
+def workers(running_workers: Workers, redis_client: object) -> Workers:
+    """They know no answers yet."""
+    running_workers.forget()
+    return running_workers
 
 
 @pytest.fixture
@@ -77,7 +100,7 @@ def accepted(ledger: Ledger) -> Callable[[TestResponse], list[Item]]:
 def assert_problem(response: TestResponse, status: int, code: str, *words: str) -> dict[str, Any]:
     """It is a whole problem, with this status and code, and its detail says these words."""
     assert (response.status_code, response.mimetype) == (status, "application/problem+json"), response.text
-    problem = response.json
+    problem: dict[str, Any] = response.get_json()
     assert problem.keys() >= {"type", "title", "status", "detail", "code", "request_id"}
     assert (problem["status"], problem["code"]) == (status, code), problem
     assert problem["request_id"] == response.headers["X-Request-Id"]

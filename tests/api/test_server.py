@@ -121,16 +121,20 @@ def test_a_client_that_goes_away_leaves_a_cancelled_job(server: Server, ledger: 
     assert "The connection broke" in until_cancelled(ledger)
 
 
-def test_a_wrong_line_ends_a_body_that_is_still_arriving(server: Server, ledger: Ledger) -> None:
-    with server.connect() as connection:
-        for piece in chunked(LINE * 200 + b"{\n" + LINE * 20_000)[:-1]:
-            connection.sendall(piece)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        problem = json.loads(response.read())
-    assert (response.status, problem["code"]) == (400, "invalid_body")
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b""])
+def test_a_client_sees_its_refusal_though_it_is_still_sending(
+    server: Server, ledger: Ledger, end: bytes
+) -> None:
+    *pieces, _ = chunked(LINE * 200 + b"{\n" + LINE * 100_000)
+    status, problem = server.send(*pieces, end)
+    assert (status, problem["code"]) == (400, "invalid_body")
     assert problem["detail"].startswith("Line 201")
     assert ledger.snapshot(problem["job"]).state == "cancelled"
+
+
+def test_a_body_that_announces_too_much_is_refused_before_it_is_sent(server: Server, ledger: Ledger) -> None:
+    status, problem = server.send(HEAD + b"Content-Length: 99999999999\r\n\r\n")
+    assert (status, problem["code"]) == (413, "body_too_large")
 
 
 def test_a_get_with_a_whole_url_as_id_reaches_its_route(server: Server, settings: Settings) -> None:
