@@ -31,7 +31,7 @@ class Parts:
 
 def build_parts(settings: Settings) -> Parts:
     """Everything that requests need; nothing is connected yet."""
-    client = connect_redis(settings)
+    client = connect_redis(settings, patience=2)
     return Parts(
         settings=settings,
         redis=client,
@@ -51,7 +51,7 @@ def ask(spec: TaskSpec, *args: Any, seconds: float | None = None) -> Any:
     """A worker's answer. RequestError with the worker's own code, or WORKERS_UNAVAILABLE where none comes."""
     seconds = parts().settings.answer_seconds if seconds is None else seconds
     parts().redis.ping()  # says within 5 s that Redis is away; Celery's own connection tries for longer
-    answer = parts().broker.wait(parts().broker.send(spec, *args), seconds)
+    answer = parts().broker.wait(parts().broker.send(spec, *args, expires=seconds), seconds)
     if answer is None:
         raise RequestError(
             RequestCode.WORKERS_UNAVAILABLE,

@@ -53,7 +53,7 @@ def _send(query: Query) -> str:
     id = uuid.uuid4().hex
     parts().redis.set(_record(id), query.collection, ex=parts().settings.search_ttl)
     message = query.model_copy(update={"sent_at": time.time()}).model_dump(exclude_none=True)
-    return parts().broker.send(SEARCH, message, task_id=id)
+    return parts().broker.send(SEARCH, message, task_id=id, expires=parts().settings.search_ttl)
 
 
 def _record(id: str) -> str:

@@ -16,7 +16,8 @@ from shared.contract import TaskSpec
 from shared.errors import QueueUnavailable
 from shared.settings import Settings
 
-QUEUES = ("ingest", "search")
+# What a Redis that is away looks like through Celery; the RuntimeError is its "Retry limit exceeded".
+_AWAY = (OperationalError, redis.RedisError, OSError, RuntimeError)
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -66,12 +67,12 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def connect_redis(settings: Settings) -> redis.Redis:
-    """A pooled client for the ledger and the uploads; it never waits long for a server that is away."""
+def connect_redis(settings: Settings, *, patience: float = 10.0) -> redis.Redis:
+    """A pooled client for the ledger and the uploads; it waits `patience` seconds, twice, for an answer."""
     return redis.Redis.from_url(
         settings.redis_url,
         socket_connect_timeout=2,
-        socket_timeout=10,
+        socket_timeout=patience,
         health_check_interval=25,
         retry=Retry(NoBackoff(), 1),
     )
@@ -83,14 +84,24 @@ class Broker:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def send(self, spec: TaskSpec, *args: Any, task_id: str | None = None) -> str:
-        """Put a task on its queue; returns its id. QueueUnavailable when Redis is away."""
+    def send(
+        self, spec: TaskSpec, *args: Any, task_id: str | None = None, expires: float | None = None
+    ) -> str:
+        """Put a task on its queue; returns its id. QueueUnavailable when Redis is away.
+
+        A task that no worker took within `expires` seconds is never run: nobody waits for it any more.
+        """
         task_id = task_id or uuid.uuid4().hex
         try:
             self._app.send_task(
-                spec.name, args=args, task_id=task_id, queue=spec.queue, ignore_result=not spec.answers
+                spec.name,
+                args=args,
+                task_id=task_id,
+                queue=spec.queue,
+                ignore_result=not spec.answers,
+                expires=expires,
             )
-        except (OperationalError, redis.RedisError, OSError) as error:
+        except _AWAY as error:
             raise QueueUnavailable(f"Redis does not take messages: {error}") from error
         return task_id
 
@@ -103,5 +114,5 @@ class Broker:
             return result.get(timeout=seconds, propagate=True)
         except CeleryTimeout:
             return None
-        except (OperationalError, redis.RedisError, OSError) as error:
+        except _AWAY as error:
             raise QueueUnavailable(f"Redis does not answer: {error}") from error

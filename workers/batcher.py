@@ -1,7 +1,7 @@
 """Many chunks' pictures → full batches for the model, searches first.
 
 A forward pass costs least per image when its batch is full, so pictures of all chunks in flight share one line.
-Each model thread runs passes of one CPU thread: two such passes beat one of two threads (docs/performance.md).
+Each model thread runs passes of one CPU thread: two such passes beat one of two threads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is accepted but stands still is sent again: a message was lost, or the worker that held the lease died.
 
-Celery on Redis loses messages even when they are acknowledged late (docs/reliability.md); the ledger does not.
+Celery on Redis loses messages even when they are acknowledged late (ARCHITECTURE.md); the ledger does not.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def _answers(spec: TaskSpec) -> Callable[[Callable[..., Any]], Any]:
                 return {"ok": function(*args)}
             except RequestError as error:
                 return {"error": {"code": error.code, "detail": error.detail}}
-            except IndexUnavailable as error:
-                return {"error": {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}}
+            except Exception as error:
+                return {"error": _problem(error, spec)}
 
         return app.task(name=spec.name, ignore_result=False)(run)
 
@@ -95,12 +95,16 @@ def run_search(query: dict[str, Any]) -> dict[str, Any]:
     """Answer one search; what went wrong is part of the answer."""
     try:
         return search(Query.model_validate(query), parts())
-    except IndexUnavailable as error:
-        return {
-            "state": "failed",
-            "problem": {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail},
-            "took_ms": {},
-        }
+    except Exception as error:
+        return {"state": "failed", "problem": _problem(error, contract.SEARCH), "took_ms": {}}
+
+
+def _problem(error: Exception, spec: TaskSpec) -> dict[str, str]:
+    """What the API says of an answer that broke: whoever waits hears of it at once."""
+    if isinstance(error, IndexUnavailable):
+        return {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}
+    log.exception("%s broke", spec.name)
+    return {"code": RequestCode.INTERNAL, "detail": "The worker met an error; its log says more."}
 
 
 @_answers(contract.LIST_COLLECTIONS)
