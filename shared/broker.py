@@ -68,13 +68,14 @@ def make_celery(settings: Settings) -> Celery:
 
 
 def connect_redis(settings: Settings, *, patience: float = 10.0) -> redis.Redis:
-    """A pooled client for the ledger and the uploads; it waits `patience` seconds, twice, for an answer."""
+    """A pooled client for the ledger and the uploads; it waits `patience` seconds for an answer."""
     return redis.Redis.from_url(
         settings.redis_url,
         socket_connect_timeout=2,
         socket_timeout=patience,
         health_check_interval=25,
-        retry=Retry(NoBackoff(), 1),
+        # A command whose answer was lost may have been done, and the ledger's scripts must not be done twice.
+        retry=Retry(NoBackoff(), 0),
     )
 
 

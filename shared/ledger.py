@@ -133,7 +133,14 @@ class Ledger:
     def release(self, chunk: Chunk, *, after: float, counts: bool, reason: str) -> None:
         """Give the chunk back; it is sent again `after` seconds. `counts`: was this an attempt?"""
         self._run(
-            "release", chunk.job, chunk.number, chunk.token, int(after * 1000), 0 if counts else 1, reason
+            "release",
+            chunk.job,
+            chunk.number,
+            chunk.token,
+            int(after * 1000),
+            0 if counts else 1,
+            reason,
+            self._ttl,
         )
 
     def commit(self, report: ChunkReport) -> bool:

@@ -44,12 +44,15 @@ def _start(sender: Any, **_: object) -> None:
     try:
         _refuse_forks(sender)
         _running["parts"] = build_parts(settings)
-    except StartError as error:
+        _running["rounds"] = Rounds(app, parts(), sender.hostname, queues)
+    except Exception as error:
+        # Celery swallows what signal handlers raise, and would serve without any tools.
+        if not isinstance(error, StartError):
+            log.exception("start failed")
         sys.exit(f"This worker cannot start: {error}")
     if "search" not in queues:
         # Bulk work yields the processor to searches on the same machine.
         os.nice(5)
-    _running["rounds"] = Rounds(app, parts(), sender.hostname, queues)
     log.info("serves %s with %s", ", ".join(queues), parts().embedder.card.fingerprint)
 
 

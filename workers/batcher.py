@@ -7,7 +7,6 @@ Each model thread runs passes of one CPU thread: two such passes beat one of two
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -75,19 +74,15 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         """The next batch; empty once the batcher is closed and the line is empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._urgent or self._bulk or self._closed)
-            until = time.monotonic() + _LINGER_SECONDS
-            self._changed.wait_for(self._is_worth_a_pass, timeout=until - time.monotonic())
-            batch: list[_Waiting] = []
-            for line in (self._urgent, self._bulk):
-                while line and len(batch) < self._batch_size:
-                    batch.append(line.popleft())
-                if batch:  # A search's pass stays small; the bulk waits for the next one.
-                    break
-            self._changed.notify_all()
-            if not batch and not self._closed:  # Another model thread was quicker.
-                return self._take()
-            return batch
+            while True:
+                self._changed.wait_for(lambda: self._urgent or self._bulk or self._closed)
+                self._changed.wait_for(self._is_worth_a_pass, timeout=_LINGER_SECONDS)
+                # A search's pass stays small; the bulk waits for the next one.
+                line = self._urgent or self._bulk
+                batch = [line.popleft() for _ in range(min(len(line), self._batch_size))]
+                self._changed.notify_all()
+                if batch or self._closed:  # else another model thread was quicker
+                    return batch
 
     def _is_worth_a_pass(self) -> bool:
         return bool(self._urgent) or len(self._bulk) >= self._batch_size or self._closed

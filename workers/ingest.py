@@ -72,6 +72,7 @@ class Writes:
         self.points: dict[str, Point] = {}
         self.payloads: dict[str, dict[str, Any]] = {}
         self.outcomes: list[ItemOutcome] = []
+        self._seen: set[str] = set()
 
     def add(self, item: Item, ready: Prepared | ItemError) -> None:
         """Plan one item's write and its outcome."""
@@ -79,6 +80,7 @@ class Writes:
             if isinstance(ready, ItemError):
                 raise ready
             self.outcomes.append(self._unchanged(ready) if ready.vector is None else self._indexed(ready))
+            self._seen.add(item.id)
         except ItemError as error:
             self.outcomes.append(ItemOutcome(item, "failed", error.code, error.detail, error.retryable))
 
@@ -102,7 +104,7 @@ class Writes:
         if after != before or id in self.payloads:
             self.payloads[id] = after
         # This very chunk wrote it, in a run that ended before it could report: the job indexed it.
-        own_work = system.get("job") == self._chunk.mark
+        own_work = system.get("job") == self._chunk.mark and id not in self._seen
         return ItemOutcome(ready.item, "indexed" if own_work else "unchanged")
 
     def _system_fields(self, ready: Prepared, picture: Picture) -> dict[str, Any]:

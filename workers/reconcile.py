@@ -35,7 +35,7 @@ class Reconciler:
         if not self._redis.set(_LOCK, "1", nx=True, px=self._lock_ms):
             return 0
         room = _QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue))
-        overdue = self._ledger.overdue(room) if room > 0 else []
+        overdue = self._ledger.overdue(max(room, 0))
         for job, number in overdue:
             self._broker.send(INGEST_CHUNK, job, number)
             log.info("sent again", extra={"job": job, "chunk": number})

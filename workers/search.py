@@ -96,6 +96,7 @@ def _query_bytes(query: Query, parts: Parts) -> bytes:
     data = parts.uploads.read(query.upload or "")
     if data is None:
         raise ItemError(FailureCode.EMPTY, "The query picture is no longer kept; send the search again.")
+    parts.uploads.release(query.upload or "")
     return data
 
 

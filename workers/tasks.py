@@ -50,13 +50,12 @@ def ingest_chunk(job: str, number: int) -> None:
     with parts().leases.hold(chunk):
         try:
             report = _run(chunk)
+            if report:
+                _record(report)
         except (ServiceError, redis.RedisError) as error:
             _give_back(chunk, error, after=_SERVICE_PAUSE_SECONDS, counts=False)
         except Exception as error:
             _give_back(chunk, error, after=min(2.0**chunk.attempt, _LONGEST_PAUSE_SECONDS), counts=True)
-        else:
-            if report:
-                _record(report)
 
 
 def _run(chunk: Chunk) -> ChunkReport | None:

@@ -6,7 +6,11 @@ if state == 'done' or state == 'cancelled' then return 0 end
 redis.call('HSET', key(job), 'state', 'cancelled', 'total', number_of(job, 'accepted'))
 if ARGV[3] ~= '' then redis.call('HSET', key(job), 'last_error', ARGV[3]) end
 for _, n in ipairs(redis.call('HKEYS', key(job, 'chunks'))) do
-  if not lease_is_live(job, n, now) then cancel_chunk(job, n) end
+  if lease_is_live(job, n, now) then
+    redis.call('ZADD', DUE, 0, job .. '/' .. n) -- first in line for `overdue`, however long the queue
+  else
+    cancel_chunk(job, n)
+  end
 end
 finish_if_ended(job, now, ARGV[2])
 return 1

@@ -1,11 +1,12 @@
 -- What every script of the ledger shares. Keys are built here, so one Redis (not a cluster) holds the ledger.
 --   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
---   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>
+--   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
 --   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again, or its lease runs out
 --   lookalike:jobs               sorted set: job -> microseconds of its creation
 local DUE = 'lookalike:due'
+local MOST_OUTAGES = 200
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -29,7 +30,7 @@ end
 -- The chunk has ended: nothing of it stays but what it counted.
 local function forget_chunk(job, n)
   redis.call('HDEL', key(job, 'chunks'), n)
-  redis.call('HDEL', key(job, 'leases'), 'token:' .. n, 'until:' .. n, 'attempts:' .. n)
+  redis.call('HDEL', key(job, 'leases'), 'token:' .. n, 'until:' .. n, 'attempts:' .. n, 'outages:' .. n)
   redis.call('ZREM', DUE, job .. '/' .. n)
 end
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
+from shared.broker import connect_redis
 from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode, RequestCode, RequestError
 from shared.ledger import JobSnapshot, Ledger
@@ -276,3 +280,72 @@ def test_only_the_unfinished_jobs_of_a_collection_are_listed(ledger: Ledger) -> 
     ledger.commit(all_indexed(claimed(ledger, done, 1)))
     ledger.open_job("other")
     assert ledger.unfinished_jobs("shop") == [waiting]
+
+
+class LossyRelay:
+    """Stands between a client and Valkey, and on request loses one answer after Valkey has acted."""
+
+    def __init__(self, target: str, path: str) -> None:
+        self._target = target
+        self.lose_next = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            caller, server = self._listener.accept()[0], socket.socket(socket.AF_UNIX)
+            server.connect(self._target)
+            threading.Thread(target=self._carry, args=(caller, server, None), daemon=True).start()
+            threading.Thread(target=self._carry, args=(server, caller, self.lose_next), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, lose: threading.Event | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if lose is not None and lose.is_set():
+                    lose.clear()
+                    sink.shutdown(socket.SHUT_RDWR)
+                    return
+                sink.sendall(data)
+
+
+def test_a_lost_answer_is_an_error_and_never_accepted_twice(
+    redis_client: redis.Redis, settings: Settings
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+        relay = LossyRelay(settings.redis_url.removeprefix("unix://").removesuffix("?db=0"), f"{folder}/r")
+        ledger = Ledger(connect_redis(Settings(redis_url=f"unix://{folder}/r?db=0")), settings)
+        job = ledger.open_job("shop")
+        ledger.accept_chunk(job, items(1))
+        relay.lose_next.set()
+        with pytest.raises(redis.ConnectionError):
+            ledger.accept_chunk(job, items(10))
+        assert ledger.snapshot(job).pending == 11
+
+
+def test_a_service_that_is_away_costs_no_attempt_but_not_for_ever(hasty: Ledger, settings: Settings) -> None:
+    job = open_sealed(hasty, 1)
+    runs = 0
+    while not hasty.is_exhausted(chunk := claimed(hasty, job, 1)):
+        hasty.release(chunk, after=0, counts=False, reason="IndexUnavailable: away")
+        runs += 1
+        assert runs < 1000, "the job would never end"
+    assert runs > 50
+
+
+def test_a_cancelled_chunk_that_is_given_back_ends_at_once(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 2)
+    chunk = claimed(ledger, job, 1)
+    ledger.cancel(job, "by its owner")
+    ledger.release(chunk, after=60, counts=True, reason="RuntimeError: late")
+    end = ledger.snapshot(job)
+    assert (end.pending, end.failures, end.last_error) == (0, {"cancelled": 2}, "by its owner")
+    assert end.finished_at is not None
+
+
+def test_a_cancelled_chunk_of_a_dead_worker_ends_though_nothing_may_be_sent(hasty: Ledger) -> None:
+    job = open_sealed(hasty, 2)
+    claimed(hasty, job, 1)
+    hasty.cancel(job)
+    until(lambda: (hasty.overdue(0), hasty.snapshot(job).pending)[1] == 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -122,3 +125,15 @@ def test_closing_ends_the_line_first_and_then_takes_no_more() -> None:
     assert all(future.done() for future in futures)
     with pytest.raises(RuntimeError):
         batcher.submit(picture(1))
+
+
+def test_many_idle_threads_outlive_a_trickle() -> None:
+    gate = Gate()
+    gate.open.set()
+    batcher = Batcher(gate, batch_size=4, threads=64)
+    for value in range(60):
+        assert batcher.submit(picture(value % 10)).result(10)[0] == value % 10
+        time.sleep(0.005)
+    depths = [len(inspect.getouterframes(frame)) for frame in sys._current_frames().values()]
+    assert max(depths) < 60
+    batcher.close()

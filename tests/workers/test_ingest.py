@@ -177,3 +177,9 @@ def test_a_chunk_that_broke_every_run_ends_with_the_last_error(parts: Parts) -> 
 
 def test_point_ids_are_uuid5_of_the_item_id() -> None:
     assert point_id("http://shop.example/1.jpg") == "0c474016-0b5a-5e3c-a74a-5cf4e1b17edf"
+
+
+def test_a_second_run_counts_a_repeated_id_as_the_first_did(parts: Parts, images: ImageServer) -> None:
+    chunk = chunk_of(item(images, "/jpeg/1.jpg", id="one"), item(images, "/jpeg/1.jpg", id="one"))
+    first = statuses(run(chunk, parts))
+    assert first == statuses(run(replace(chunk, attempt=2), parts)) == ["indexed", "unchanged"]

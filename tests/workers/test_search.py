@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.contract import Chunk, Item, Query
-from tests.image_server import ImageServer, picture
+from tests.image_server import ImageServer, jpeg, picture
 from workers.ingest import ingest
 from workers.parts import Parts
 from workers.search import filtered_fields, search
@@ -147,3 +147,16 @@ def test_every_field_of_a_filter_is_found_with_its_type() -> None:
         "e": "datetime",
         "f": "text",
     }
+
+
+def test_a_query_picture_is_not_kept_once_it_is_read(parts: Parts, shop: ImageServer) -> None:
+    sha256 = parts.uploads.park_for_search(jpeg(5))
+    ask(parts, upload=sha256)
+    assert parts.uploads.read(sha256) is None
+
+
+def test_a_search_does_not_take_away_what_waits_to_be_indexed(parts: Parts, shop: ImageServer) -> None:
+    sha256 = parts.uploads.park_for_ingest(jpeg(5))
+    parts.uploads.park_for_search(jpeg(5))
+    ask(parts, upload=sha256)
+    assert parts.uploads.read(sha256) is not None

@@ -99,9 +99,9 @@ class EdgeIndex:
 
     def drop(self, name: str) -> None:
         with self._using(name) as stored:
+            dropped = tempfile.mkdtemp(prefix=_DROPPED, dir=self._folder)  # what may fail comes first
             stored.shard.close()
             del self._stored[name]
-            dropped = tempfile.mkdtemp(prefix=_DROPPED, dir=self._folder)
             shutil.rmtree((self._folder / name).rename(dropped))
 
     def ensure_indexes(self, name: str, fields: Mapping[str, FieldType]) -> None:
@@ -213,7 +213,7 @@ class EdgeIndex:
                 yield
             except Exception as error:
                 # The engine's own failures (a full disk, a broken file) are bare Exceptions.
-                if type(error) is not Exception:
+                if type(error) is not Exception and not isinstance(error, OSError):
                     raise
                 raise IndexUnavailable(f"The embedded store failed: {error}") from error
 
@@ -252,9 +252,13 @@ def _config(card: ModelCard) -> edge.EdgeConfig:
 def _make(folder: Path, card: ModelCard) -> _Stored:
     """Made whole under another name first, so that a crash leaves no half collection."""
     unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=folder.parent))
-    edge.EdgeShard.create(str(unborn / _SHARD), _config(card)).close()
-    (unborn / _CARD).write_text(card.model_dump_json())
-    unborn.rename(folder)
+    try:
+        edge.EdgeShard.create(str(unborn / _SHARD), _config(card)).close()
+        (unborn / _CARD).write_text(card.model_dump_json())
+        unborn.rename(folder)
+    except Exception:
+        shutil.rmtree(unborn, ignore_errors=True)
+        raise
     return _load(folder)
 
 

@@ -49,7 +49,7 @@ def edge_filter(filter: Filter | None) -> edge.Filter | None:
     """As qdrant-edge takes it. RequestError(INVALID_FILTER) names what that engine refuses or lacks."""
     try:
         return _converted(parse_filter(filter))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise invalid_filter(f"{error}.") from error
 
 

@@ -15,11 +15,11 @@ import sys
 import threading
 from contextlib import suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
-from shared.errors import LookalikeError, StartError
+from shared.errors import IndexUnavailable, LookalikeError, StartError
 from shared.settings import Settings
 from shared.telemetry import log_to_stderr
 from workers.index.edge import EdgeIndex
@@ -36,14 +36,22 @@ def serve(socket: Path, folder: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     index = EdgeIndex(folder)
-    with _listen(socket) as listener:
-        threading.Thread(target=_accept, args=(listener, index, stop), daemon=True).start()
+    listener, key = _listen(socket)
+    with listener:
+        threading.Thread(target=_accept, args=(listener, key, index, stop), daemon=True).start()
         while not stop.wait(_FLUSH_SECONDS):
-            index.flush()
+            _flush(index)
     index.close()
 
 
-def _listen(socket: Path) -> Listener:
+def _flush(index: EdgeIndex) -> None:
+    try:
+        index.flush()
+    except IndexUnavailable as error:
+        logger.error("The flush failed, the next one comes: %s", error)
+
+
+def _listen(socket: Path) -> tuple[Listener, bytes]:
     """Only this user may call, and only who can read the key is heard. The folder's owner owns the socket."""
     os.umask(0o077)
     key = secrets.token_bytes(32)
@@ -52,23 +60,28 @@ def _listen(socket: Path) -> Listener:
         key_file(socket).unlink(missing_ok=True)
         key_file(socket).write_bytes(key)
         socket.unlink(missing_ok=True)
-        return Listener(str(socket), "AF_UNIX", backlog=128, authkey=key)
+        return Listener(str(socket), "AF_UNIX", backlog=128), key
     except OSError as error:
         raise StartError(f"The store cannot listen on {socket}: {error}.") from error
 
 
-def _accept(listener: Listener, index: EdgeIndex, stop: threading.Event) -> None:
+def _accept(listener: Listener, key: bytes, index: EdgeIndex, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             connection = listener.accept()
-        except (OSError, EOFError, AuthenticationError):
-            stop.wait(0.05)  # a caller that went away, or that holds the key of the store before this one
+        except OSError:
+            stop.wait(0.05)  # a caller that went away
             continue
-        threading.Thread(target=_converse, args=(connection, index), daemon=True).start()
+        threading.Thread(target=_converse, args=(connection, key, index), daemon=True).start()
 
 
-def _converse(connection: Connection, index: EdgeIndex) -> None:
-    with connection, suppress(OSError, EOFError):
+def _converse(connection: Connection, key: bytes, index: EdgeIndex) -> None:
+    """Hear one caller to its end. A caller may hold the key of the store before this one: it is not heard."""
+    with connection, suppress(OSError, EOFError, AuthenticationError):
+        deliver_challenge(
+            connection, key
+        )  # here and not in `accept`, where a silent caller would keep all others out
+        answer_challenge(connection, key)
         while True:
             connection.send(_answer(index, *connection.recv()))
 
@@ -83,6 +96,9 @@ def _answer(
         if not isinstance(error, LookalikeError | ValueError):
             logger.exception("`%s` failed", method)
         return False, error
+    except BaseException as error:  # a panic inside the engine
+        logger.exception("`%s` failed", method)
+        return False, IndexUnavailable(f"The embedded store failed: {error}")
 
 
 def main() -> None:

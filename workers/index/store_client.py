@@ -30,7 +30,8 @@ def key_file(socket: Path) -> Path:
 class StoreClient:
     """The embedded index, from another process. Threads may share it, and it may be carried over a fork.
 
-    Every method may be sent twice when the store dies before it answers; each is safe to repeat.
+    Every method may be sent twice when the store dies before it answers; each is safe to repeat,
+    though a repeated `drop` finds nothing and a repeated `create` finds it made.
     """
 
     def __init__(self, socket: Path) -> None:
