@@ -24,6 +24,7 @@ from shared.settings import Settings
 _LUA = Path(__file__).with_name("lua")
 _JOBS = "lookalike:jobs"
 _DUE = "lookalike:due"
+_ACCEPTING = "lookalike:accepting"
 
 JobState = Literal["accepting", "queued", "running", "done", "cancelled"]
 
@@ -77,10 +78,10 @@ class Ledger:
                     "collection": collection,
                     "state": "accepting",
                     "created_at": int(now * 1000),
-                    "touched_at": int(now * 1000),
                 },
             )
             pipe.zadd(_JOBS, {job: int(now * 1_000_000)})
+            pipe.zadd(_ACCEPTING, {job: int(now * 1000)})
             pipe.execute()
         return job
 
@@ -169,6 +170,11 @@ class Ledger:
         """
         flat = self._run("overdue", limit, self._resend_ms, self._ttl)
         return [(job.decode(), int(number)) for job, number in zip(flat[::2], flat[1::2], strict=True)]
+
+    def abandoned(self, idle_seconds: float) -> list[str]:
+        """Jobs whose body has brought no chunk for so long: the API that read it died, or lost Redis."""
+        oldest = int((time.time() - idle_seconds) * 1000)
+        return [raw_id.decode() for raw_id in self._redis.zrangebyscore(_ACCEPTING, "-inf", oldest)]
 
     # Reading and cancelling
 

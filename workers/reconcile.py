@@ -1,6 +1,7 @@
 """What is accepted but stands still is sent again: a message was lost, or the worker that held the lease died.
 
 Celery on Redis loses messages even when they are acknowledged late (ARCHITECTURE.md); the ledger does not.
+A job whose body broke off with the API that read it is ended with a word.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _LOCK = "lookalike:reconciler"
 # Chunks that wait in a long queue stand still without being lost. So no more is sent again than keeps the queue
 # this short: a lost one then waits for the queue to drain, and none is queued over and over.
 _QUEUE_ROOM = 64
+# A client may be slow; one that sent nothing for so long is gone, or the API that read it is.
+_BODY_IDLE_SECONDS = 600.0
 
 
 class Reconciler:
@@ -34,9 +37,17 @@ class Reconciler:
         """Send again what stands still; returns how many chunks."""
         if not self._redis.set(_LOCK, "1", nx=True, px=self._lock_ms):
             return 0
+        self._end_abandoned()
         room = _QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue))
         overdue = self._ledger.overdue(max(room, 0))
         for job, number in overdue:
             self._broker.send(INGEST_CHUNK, job, number)
             log.info("sent again", extra={"job": job, "chunk": number})
         return len(overdue)
+
+    def _end_abandoned(self) -> None:
+        for job in self._ledger.abandoned(_BODY_IDLE_SECONDS):
+            self._ledger.cancel(
+                job, "Its body was never read to the end. Submit it again: nothing is doubled."
+            )
+            log.warning("ended a job whose body broke off", extra={"job": job})

@@ -4,6 +4,6 @@ if redis.call('HGET', key(job), 'state') ~= 'accepting' then return -1 end
 local n = redis.call('HINCRBY', key(job), 'chunks', 1)
 redis.call('HSET', key(job, 'chunks'), n, ARGV[2] .. ':' .. ARGV[3])
 redis.call('HINCRBY', key(job), 'accepted', ARGV[2])
-redis.call('HSET', key(job), 'touched_at', now_ms())
+redis.call('ZADD', ACCEPTING, now_ms(), job)
 redis.call('ZADD', DUE, now_ms() + ARGV[4], job .. '/' .. n)
 return n

@@ -3,6 +3,7 @@
 local job, now = ARGV[1], now_ms()
 local state = redis.call('HGET', key(job), 'state')
 if state == 'done' or state == 'cancelled' then return 0 end
+redis.call('ZREM', ACCEPTING, job)
 redis.call('HSET', key(job), 'state', 'cancelled', 'total', number_of(job, 'accepted'))
 if ARGV[3] ~= '' then redis.call('HSET', key(job), 'last_error', ARGV[3]) end
 for _, n in ipairs(redis.call('HKEYS', key(job, 'chunks'))) do

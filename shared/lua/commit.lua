@@ -8,6 +8,5 @@ redis.call('HINCRBY', key(job), 'failed', ARGV[6])
 for i = 8, #ARGV, 2 do redis.call('HINCRBY', key(job), 'code:' .. ARGV[i], ARGV[i + 1]) end
 if ARGV[7] ~= '' then redis.call('RPUSH', key(job, 'failures'), 'F' .. ARGV[7]) end
 forget_chunk(job, n)
-redis.call('HSET', key(job), 'touched_at', now)
 finish_if_ended(job, now, ARGV[3])
 return 1

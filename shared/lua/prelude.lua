@@ -5,7 +5,9 @@
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
 --   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again, or its lease runs out
 --   lookalike:jobs               sorted set: job -> microseconds of its creation
+--   lookalike:accepting          sorted set: job whose body is being read -> ms of its newest chunk
 local DUE = 'lookalike:due'
+local ACCEPTING = 'lookalike:accepting'
 local MOST_OUTAGES = 200
 
 local function now_ms()

@@ -49,3 +49,19 @@ def test_one_reconciler_at_a_time_is_let_through(
     broker = Broker(make_celery(settings))
     first, second = (Reconciler(redis_client, ledger, broker, every_seconds=60) for _ in range(2))
     assert [first.run(), second.run()] == [1, 0]
+
+
+def test_a_job_whose_api_died_while_it_read_the_body_is_ended_with_a_word(
+    redis_client: redis.Redis, ledger: Ledger, settings: Settings
+) -> None:
+    broken, alive = ledger.open_job("shop"), ledger.open_job("shop")
+    for job in (broken, alive):
+        ledger.accept_chunk(job, [Item(id="a", url="http://a.example/")])
+    redis_client.zincrby("lookalike:accepting", -601_000, broken)
+    reconciler(redis_client, ledger, settings).run()
+    ended = ledger.snapshot(broken)
+    assert (ended.state, ended.pending, ended.failures) == ("cancelled", 0, {"cancelled": 1})
+    assert "Submit it again" in (ended.last_error or "")
+    assert ledger.snapshot(alive).state == "accepting"
+    ledger.seal_job(alive)
+    assert ledger.abandoned(0) == []
