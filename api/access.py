@@ -40,6 +40,7 @@ ROUTES = {
     "jobs.list_all": _SUBMITTERS,
     "jobs.get": _SUBMITTERS,
     "jobs.failures": _SUBMITTERS,
+    "jobs.retry": _SUBMITTERS,
     "jobs.cancel": _ADMINS,
     "searches.search": _SEARCHERS,
     "searches.get": _SEARCHERS,

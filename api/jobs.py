@@ -49,6 +49,14 @@ def cancel(id: str) -> Any:
     return accepted(id)
 
 
+@jobs.post("/v1/jobs/<id>/retry")
+def retry(id: str) -> Any:
+    job = parts().ledger.snapshot(_job_id(id))
+    if not job.failed:
+        raise RequestError(RequestCode.INVALID_REQUEST, f"Nothing of job `{id}` has failed.")
+    return accepted(accept(job.collection, (failure.item for failure in parts().ledger.all_failures(id))))
+
+
 @jobs.get("/v1/jobs/<id>/failures")
 def failures(id: str) -> Any:
     ledger = parts().ledger

@@ -187,6 +187,13 @@ _JOBS = {
             _JOB,
         ),
     },
+    "/v1/jobs/{id}/retry": {
+        "post": _operation(
+            "Try the failed items again",
+            {"202": _answer("Accepted as a new job of exactly those items.", "Job", "Location")},
+            _JOB,
+        ),
+    },
     "/v1/jobs/{id}/failures": {
         "get": _operation(
             "What failed, and why",

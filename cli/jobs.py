@@ -19,17 +19,24 @@ _COUNTS = ("total", "indexed", "unchanged", "failed", "pending")
 @click.option("--watch", is_flag=True, help="Wait for the job's end.")
 @click.option("--failures", is_flag=True, help="List the items that failed, and why.")
 @click.option("--cancel", is_flag=True, help="What is not started is never done.")
+@click.option("--retry", is_flag=True, help="Submit what failed as a new job.")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's answer.")
 @click.pass_obj
 def jobs(
-    settings: Settings, job: str | None, watch: bool, failures: bool, cancel: bool, as_json: bool
+    settings: Settings,
+    job: str | None,
+    watch: bool,
+    failures: bool,
+    cancel: bool,
+    retry: bool,
+    as_json: bool,
 ) -> None:
     """List the newest jobs, or show one."""
-    if watch + failures + cancel > 1:
-        raise click.UsageError("Give one of --watch, --failures and --cancel.")
+    if watch + failures + cancel + retry > 1:
+        raise click.UsageError("Give one of --watch, --failures, --cancel and --retry.")
     client = Client(settings)
     if job is None:
-        if watch or failures or cancel:
+        if watch or failures or cancel or retry:
             raise click.UsageError("Which job? Its ID is missing; `lookalike jobs` lists them.")
         _list(client, as_json)
         return
@@ -40,6 +47,10 @@ def jobs(
     elif cancel:
         client.delete(job_path(job))
         click.echo(f"Job {job} is cancelled.", err=True)
+    elif retry:
+        again = client.post(job_path(job, "/retry"))["id"]
+        click.echo(f"What failed of {job} → job {again}", err=True)
+        _watch(client, again, as_json)
     else:
         _show(client.get(job_path(job)), as_json)
 

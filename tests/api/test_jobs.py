@@ -241,3 +241,24 @@ def test_failures_are_json_unless_a_download_is_preferred(
 ) -> None:
     response = client.get(f"/v1/jobs/{job_of_failures}/failures", headers={"Accept": accept})
     assert response.mimetype == "application/json"
+
+
+def test_a_retry_is_a_new_job_of_exactly_what_failed(
+    client: FlaskClient, ledger: Ledger, job_of_failures: str
+) -> None:
+    failed = [failure.item for failure in ledger.all_failures(job_of_failures)]
+    answer = client.post(f"/v1/jobs/{job_of_failures}/retry")
+    assert answer.status_code == 202
+    job = answer.json["id"]
+    assert answer.headers["Location"] == f"/v1/jobs/{job}"
+    again: list[Item] = []
+    number = 1
+    while chunk := ledger.claim(job, number):
+        again += chunk.items
+        number += 1
+    assert again == failed
+
+
+def test_a_job_without_failures_is_not_retried(client: FlaskClient) -> None:
+    job = submit(client, b"".join(lines(1))).json["id"]
+    assert_problem(client.post(f"/v1/jobs/{job}/retry"), 422, "invalid_request")

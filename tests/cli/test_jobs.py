@@ -101,3 +101,12 @@ def test_an_unknown_job_is_said_at_once(api, run, problem):
     result = run("jobs", "nope", "--watch")
     assert result.exit_code == 1
     assert "There is no job nope. (job_not_found)" in result.stderr
+
+
+def test_retry_follows_the_new_job_to_its_end(api, run, answer, job):
+    api.on("POST", "/v1/jobs/j1/retry", answer(job(id="j2", state="queued")))
+    api.on("GET", "/v1/jobs/j2", answer(job(id="j2", indexed=3)))
+    result = run("jobs", "j1", "--retry")
+    assert result.exit_code == 0
+    assert "3 indexed" in result.stdout
+    assert "job j2" in result.stderr

@@ -149,3 +149,13 @@ def test_a_collection_that_is_deleted_takes_its_jobs_along(
 
 def _until_indexed(stack: Stack, job: str, count: int) -> None:
     stack.until(lambda: stack.job(job)["indexed"] >= count, "the job stood still")
+
+
+def test_only_what_failed_is_tried_again(stack: Stack, images: ImageServer, collection: str) -> None:
+    bad = [{"url": images.url("/missing"), "id": "bad"}]
+    job = stack.submit(collection, good(images, 5) + bad)
+    stack.ended(job)
+    again = stack.ok("POST", f"/v1/jobs/{job}/retry")["id"]
+    end = stack.ended(again)
+    assert (end["total"], end["failed"], end["failures"]) == (1, 1, {"http_status": 1})
+    assert list(stack.failures(again)) == ["bad"]
