@@ -14,10 +14,12 @@ FROM base AS api
 RUN pip install --constraint requirements.lock .
 USER lookalike
 EXPOSE 8080
-CMD ["python", "-m", "gunicorn", "--worker-class", "gthread", "--workers", "2", "--threads", "16", "--bind", "0.0.0.0:8080", "api.app:create_app()"]
+CMD ["python", "-m", "gunicorn", "--worker-class", "gthread", "--workers", "2", "--threads", "16", "--limit-request-line", "8190", "--bind", "0.0.0.0:8080", "api.app:create_app()"]
 
 FROM base AS worker
 RUN pip install --constraint requirements.lock ".[worker]"
+# A volume takes its owner from the folder that it covers.
+RUN install -d -o lookalike -g lookalike /home/lookalike/models
 USER lookalike
 # Model files are kept between starts when a volume is mounted here.
 ENV HF_HOME=/home/lookalike/models

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from flask import Flask, request
 
@@ -83,8 +84,30 @@ def guard(app: Flask, settings: Settings) -> None:
                 f"Serving on {settings.host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
                 "(`key=search+ingest+admin`), or LOOKALIKE_HOST=127.0.0.1."
             )
+        app.before_request(_refuse_other_names)
         return
     app.before_request(_checker(Keys(settings.api_keys)))
+
+
+def _refuse_other_names() -> None:
+    """Without keys, a web page must not reach in through its visitor's browser (DNS rebinding, cross-site forms)."""
+    if ROUTES.get(request.endpoint or "") is _OPEN:
+        return
+    origin = request.headers.get("Origin")
+    names = [_host_of(f"//{request.host}"), *([_host_of(origin)] if origin else [])]
+    if not all(_is_loopback(name) for name in names):
+        raise RequestError(
+            RequestCode.FORBIDDEN,
+            "Without keys only this machine's own names are served (127.0.0.1, localhost), and no web page of "
+            "another site. Set LOOKALIKE_API_KEYS.",
+        )
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _checker(keys: Keys) -> Callable[[], None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import time
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,12 +122,18 @@ def drain() -> None:
     connection = request.environ.get("gunicorn.socket")
     if connection is None or request.content_length == 0:
         return
-    patience, deadline = connection.gettimeout(), time.monotonic() + limits.DRAIN_SECONDS
-    connection.settimeout(limits.DRAIN_SECONDS)  # a client may have stopped sending, to hear the answer first
-    with contextlib.suppress(Exception):  # it may be gone as well
-        while request.stream.read(_DRAINED) and time.monotonic() < deadline:
+    cut = threading.Timer(limits.DRAIN_SECONDS, _stop_reading, [connection])
+    cut.start()
+    with contextlib.suppress(Exception):  # the client may be gone
+        while request.stream.read(_DRAINED):
             pass
-    connection.settimeout(patience)
+    cut.cancel()
+
+
+def _stop_reading(connection: socket.socket) -> None:
+    """Whatever still trickles in: a socket's own time-out would start anew with each byte."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)
 
 
 def as_object(value: Any, what: str) -> dict[str, Any]:

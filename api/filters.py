@@ -25,10 +25,19 @@ def checked_filter(given: Any) -> dict[str, Any]:
         models.Filter.model_validate(given)
     except ValidationError as error:
         raise _invalid(_told(error)) from error
-    conditions = sum(1 for _ in _conditions(given))
-    if conditions > limits.MAX_FILTER_CONDITIONS:
-        raise _invalid(f"it has {conditions} conditions, {limits.MAX_FILTER_CONDITIONS} are allowed")
+    conditions = list(_conditions(given))
+    if len(conditions) > limits.MAX_FILTER_CONDITIONS:
+        raise _invalid(f"it has {len(conditions)} conditions, {limits.MAX_FILTER_CONDITIONS} are allowed")
+    _check_fields({condition["key"] for condition in conditions if "key" in condition})
     return given
+
+
+def _check_fields(fields: set[str]) -> None:
+    """Each may become a payload index that stays."""
+    if len(fields) > limits.MAX_FILTER_FIELDS:
+        raise _invalid(f"it names {len(fields)} fields, {limits.MAX_FILTER_FIELDS} are allowed")
+    if any(len(field) > limits.MAX_FIELD_LENGTH for field in fields):
+        raise _invalid(f"the name of a field has more than {limits.MAX_FIELD_LENGTH} characters")
 
 
 def _check_size(given: dict[str, Any]) -> None:

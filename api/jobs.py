@@ -19,6 +19,7 @@ from shared.errors import RequestCode, RequestError
 
 jobs = Blueprint("jobs", __name__)
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _FAILURE_FIELDS = ("id", "url", "code", "detail", "retryable", "attempts")
 
 
@@ -102,8 +103,15 @@ def _csv_rows(failures: Iterable[Failure]) -> Iterator[str]:
     for failure in failures:
         line.seek(0)
         line.truncate()
-        writer.writerow(_row(failure))
+        writer.writerow({name: _cell(value) for name, value in _row(failure).items()})
         yield line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """As a spreadsheet may open it: text that begins like a formula is quoted, or it would be run."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 
 def _json_lines(failures: Iterable[Failure]) -> Iterator[str]:

@@ -21,8 +21,16 @@ def parse_json(data: bytes, *, constants: bool = False) -> Any:
         raise ValueError("it is nested too deep") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg[0].lower()}{error.msg[1:]} at character {error.pos + 1}") from error
+    except _ConstantError:
+        raise
+    except ValueError as error:
+        raise ValueError("a number has too many digits") from error
     return value
 
 
+class _ConstantError(ValueError):
+    """NaN or Infinity."""
+
+
 def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
+    raise _ConstantError(f"{word} is not JSON")

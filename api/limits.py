@@ -20,6 +20,7 @@ MAX_FIELD_LENGTH = 256  # characters of a payload field's name in a facet or an 
 
 MAX_FILTER_BYTES = 64 * 2**10
 MAX_FILTER_CONDITIONS = 256
+MAX_FILTER_FIELDS = 32  # different ones; each may become a payload index
 MAX_FILTER_DEPTH = 8  # filters inside each other
 MAX_FILTER_LIST = 1000
 

@@ -41,7 +41,8 @@ def json_items(body: io.BufferedReader, max_item_bytes: int) -> Iterator[Item]:
     """The members of `{"items": […]}`."""
     meter = _Meter(body, max_item_bytes)
     try:
-        # Not ijson.items: it keeps the path of every value, which deep nesting would turn into gigabytes.
+        # Not ijson.items: it keeps the path of every value, which deep nesting would turn into gigabytes. And floats,
+        # because its C parser breaks on integers too long for Python; so a number over 64 bits ends the body here.
         for raw in _members(ijson.basic_parse(meter, use_float=True)):
             meter.next_item()
             yield item_from(raw, "Item", meter.number)

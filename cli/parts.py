@@ -117,7 +117,8 @@ def _api(settings: Settings) -> Part:
     command = _python(
         "gunicorn", "-k", "gthread", "--workers", "1", "--threads", "16",
         "--bind", f"{bracketed(settings.host)}:{settings.port}",
-        "--timeout", "120", "--graceful-timeout", "5", "--no-control-socket", "api.app:create_app()",
+        "--limit-request-line", "8190", "--timeout", "120", "--graceful-timeout", "5", "--no-control-socket",
+        "api.app:create_app()",
     )
     # fmt: on
     alive = f"{local_url(settings.host, settings.port)}/livez"

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,9 +107,12 @@ class Addresses:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _look_up(self, host: str, seconds: float, url: str) -> list[tuple[Any, ...]]:
+        lookup = self._lookup(host)
         try:
-            return self._lookup(host).result(timeout=seconds)
-        except TimeoutError as error:
+            return lookup.result(timeout=seconds)
+        except (TimeoutError, CancelledError) as error:
+            lookup.cancel()  # one that still waits for a thread must not keep other names waiting
+            self._lookups.pop(host, None)
             raise ItemError(
                 FailureCode.TIMEOUT, f"`{url}`: the name `{host}` was not resolved in time."
             ) from error

@@ -15,6 +15,9 @@ from workers.decode import decode
 from workers.index.interface import Collection, FieldType, Filter, ScoredPoint
 from workers.parts import Parts
 
+# Past it a filter is answered without an index: a search must not grow a collection without bound.
+_MOST_INDEXES = 256
+
 
 def search(query: Query, parts: Parts) -> dict[str, Any]:
     """The search's result as the API hands it out, `{state, hits, took_ms}`, or `{state, problem, took_ms}`.
@@ -133,7 +136,7 @@ def _hit(point: ScoredPoint, with_payload: bool | list[str]) -> Hit:
 def _index_filtered_fields(filter: Filter | None, collection: Collection, parts: Parts) -> None:
     """A filter on a field makes its payload index, if none stands (API.md)."""
     wanted = {field: type for field, type in filtered_fields(filter or {}) if field not in collection.indexes}
-    if wanted:
+    if wanted and len(collection.indexes) + len(wanted) <= _MOST_INDEXES:
         parts.index.ensure_indexes(collection.name, wanted)
 
 

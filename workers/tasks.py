@@ -11,7 +11,7 @@ import redis
 
 from shared import contract
 from shared.contract import Chunk, ChunkReport, Query, TaskSpec
-from shared.errors import IndexUnavailable, RequestCode, RequestError, ServiceError
+from shared.errors import FailureCode, IndexUnavailable, RequestCode, RequestError, ServiceError
 from workers import collections
 from workers.app import app, parts
 from workers.ingest import exhausted, ingest
@@ -19,6 +19,7 @@ from workers.search import search
 
 log = logging.getLogger("lookalike.tasks")
 
+_WORTH_KEEPING = (FailureCode.ATTEMPTS_EXHAUSTED, FailureCode.CANCELLED)
 _SERVICE_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -73,7 +74,8 @@ def _record(report: ChunkReport) -> None:
             extra={"job": report.chunk.job, "chunk": report.chunk.number},
         )
         for outcome in report.outcomes:
-            if outcome.item.upload and not outcome.retryable:
+            # Where the picture itself is at fault, its bytes will not be better the next time.
+            if outcome.item.upload and outcome.code not in _WORTH_KEEPING:
                 parts().uploads.release(outcome.item.upload)
 
 

@@ -117,3 +117,21 @@ def test_an_open_api_is_for_this_machine_alone(settings: Settings, host: str) ->
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_on_loopback_no_key_is_needed(client_with: Callable[..., FlaskClient], host: str) -> None:
     assert_problem(client_with(host=host).get(JOB), 404, "job_not_found")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Host": "127.0.0.1", "Origin": "http://evil.example"}, {"Host": "[x"}],
+)
+def test_without_keys_no_other_name_or_page_is_served(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert_problem(client.get("/v1/jobs", headers=headers), 403, "forbidden")
+    assert client.get("/livez", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "localhost:8080"}, {"Host": "[::1]:1", "Origin": "http://[::1]:1"}]
+)
+def test_without_keys_this_machines_own_names_are_served(
+    client: FlaskClient, headers: dict[str, str]
+) -> None:
+    assert client.get("/v1/jobs", headers=headers).status_code == 200

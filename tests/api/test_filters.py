@@ -62,3 +62,11 @@ def test_a_filter_that_qdrant_would_not_take_is_refused_in_words(filter: Any, wo
     assert error.value.code == RequestCode.INVALID_FILTER
     assert word in error.value.detail
     assert len(error.value.detail) < 400
+
+
+@pytest.mark.parametrize("fields", [[f"field{n}" for n in range(33)], ["x" * 257]])
+def test_a_filter_cannot_ask_for_indexes_without_bound(fields: list[str]) -> None:
+    nested = {"must": [{"key": field, "match": {"value": 1}} for field in fields]}
+    with pytest.raises(RequestError) as refused:
+        checked_filter({"should": [nested]})
+    assert refused.value.code == RequestCode.INVALID_FILTER

@@ -262,3 +262,14 @@ def test_a_retry_is_a_new_job_of_exactly_what_failed(
 def test_a_job_without_failures_is_not_retried(client: FlaskClient) -> None:
     job = submit(client, b"".join(lines(1))).json["id"]
     assert_problem(client.post(f"/v1/jobs/{job}/retry"), 422, "invalid_request")
+
+
+def test_a_spreadsheet_does_not_run_what_an_item_says(client: FlaskClient, ledger: Ledger) -> None:
+    job = submit(client, b'{"url":"http://a.example/","id":"=1+1"}\n').json["id"]
+    chunk = ledger.claim(job, 1)
+    assert chunk is not None
+    failed = ItemOutcome(chunk.items[0], "failed", FailureCode.EMPTY, "@detail")
+    ledger.commit(ChunkReport(chunk, [failed]))
+    table = client.get(f"/v1/jobs/{job}/failures", headers={"Accept": "text/csv"}).text
+    (row,) = csv.DictReader(io.StringIO(table))
+    assert (row["id"], row["detail"], row["retryable"]) == ("'=1+1", "'@detail", "false")

@@ -132,3 +132,14 @@ def test_the_longest_line_that_is_allowed_passes(
     line = line.replace('"x": ""', '"x": "' + "y" * (2048 - len(line)) + '"')
     assert len(accepted(post_lines(client_with(max_item_bytes=2048), line, line + "\r", GOOD))) == 3
     assert_problem(post_lines(client_with(max_item_bytes=2047), line), 422, "invalid_item", "Line 1")
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "1e999"])
+def test_a_number_that_no_engine_holds_is_its_lines_fault(
+    client: FlaskClient, accepted: Accepted, number: str
+) -> None:
+    body = '{"url":"http://a.example/","payload":{"n":NUMBER}}\n{"url":"http://b.example/"}\n'
+    bad, fine = accepted(client.post(JOBS, data=body.replace("NUMBER", number), content_type=NDJSON))
+    assert bad.refused is not None
+    assert bad.refused.code == "payload_invalid"
+    assert fine.refused is None

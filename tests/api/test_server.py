@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from shared.settings import Settings
 ROOT = Path(__file__).parents[2]
 JOBS = "/v1/collections/shop/jobs"
 LINE = b'{"url":"http://a.example/1.jpg"}\n'
-HEAD = f"POST {JOBS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n".encode()
+HEAD = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n".encode()
 
 
 class Server:
@@ -139,5 +141,25 @@ def test_a_body_that_announces_too_much_is_refused_before_it_is_sent(server: Ser
 
 def test_a_get_with_a_whole_url_as_id_reaches_its_route(server: Server, settings: Settings) -> None:
     path = b"/v1/collections/shop/images/https://a.example//x%2Fy.jpg/thumbnail"
-    status, problem = server.send(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, problem = server.send(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert (status, problem["detail"]) == (404, "No thumbnail is kept of image `https://a.example//x/y.jpg`.")
+
+
+def test_a_refused_body_that_trickles_does_not_hold_its_thread(server: Server, ledger: Ledger) -> None:
+    with contextlib.ExitStack() as stack:
+        tricklers = [stack.enter_context(server.connect()) for _ in range(4)]
+        for connection in tricklers:
+            connection.sendall(b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+        answered = threading.Event()
+        asking = threading.Thread(
+            target=lambda: (server.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"), answered.set())
+        )
+        asking.start()
+        for _ in range(40):  # each byte comes before a socket's own time-out would
+            if answered.wait(0.5):
+                break
+            for connection in tricklers:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"x")
+        assert answered.is_set()
+        asking.join()

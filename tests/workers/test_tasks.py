@@ -1,0 +1,101 @@
+"""workers/tasks.py: take, call, record, with the real ledger and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from shared.contract import INGEST_CHUNK, TASKS, Item
+from shared.errors import IndexUnavailable
+from tests.image_server import ImageServer, jpeg
+from workers import app as worker
+from workers import tasks
+from workers.parts import Parts
+
+
+@pytest.fixture
+def running(parts: Parts) -> Iterator[Parts]:
+    """These parts, as a started worker has them."""
+    worker._running["parts"] = parts
+    yield parts
+    del worker._running["parts"]
+
+
+def accepted(parts: Parts, *items: Item) -> str:
+    job = parts.ledger.open_job("shop")
+    parts.ledger.accept_chunk(job, list(items))
+    parts.ledger.seal_job(job)
+    return job
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, parts: Parts, error: Exception) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(parts.index, "upsert", fail)
+
+
+def test_the_contract_and_the_worker_name_the_same_tasks() -> None:
+    ours = {name for name in worker.app.tasks if not name.startswith("celery.")}
+    assert ours == {spec.name for spec in TASKS}
+    assert {spec.name for spec in TASKS if worker.app.tasks[spec.name].ignore_result} == {INGEST_CHUNK.name}
+
+
+def test_a_chunk_is_run_once_however_often_its_message_comes(running: Parts, images: ImageServer) -> None:
+    job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+    for _ in range(3):
+        tasks.ingest_chunk(job, 1)
+    end = running.ledger.snapshot(job)
+    assert (end.state, end.indexed, end.unchanged) == ("done", 1, 0)
+    assert images.requests["/jpeg/1.jpg"] == 1
+
+
+def test_an_index_that_is_away_costs_no_attempt(
+    running: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+    with monkeypatch.context() as away:
+        broken(away, running, IndexUnavailable("The index is away."))
+        for _ in range(10):
+            tasks.ingest_chunk(job, 1)
+    waiting = running.ledger.snapshot(job)
+    assert (waiting.state, waiting.pending, waiting.last_error) == (
+        "running",
+        1,
+        "IndexUnavailable: The index is away.",
+    )
+    tasks.ingest_chunk(job, 1)
+    assert running.ledger.snapshot(job).indexed == 1
+
+
+def test_a_chunk_that_breaks_every_run_ends_with_its_last_error(
+    running: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+    broken(monkeypatch, running, RuntimeError("boom"))
+    for _ in range(running.settings.max_attempts + 1):
+        tasks.ingest_chunk(job, 1)
+    end = running.ledger.snapshot(job)
+    assert (end.state, end.failures) == ("done", {"attempts_exhausted": 1})
+    (row,), _ = running.ledger.failures(job, 1)
+    assert "RuntimeError: boom" in row.detail
+
+
+@pytest.mark.parametrize("bytes_", [jpeg(1), jpeg(1)[:2000]])
+def test_an_upload_is_let_go_once_its_item_has_ended(running: Parts, bytes_: bytes) -> None:
+    sha256 = running.uploads.park_for_ingest(bytes_)
+    tasks.ingest_chunk(accepted(running, Item(id="a", upload=sha256)), 1)
+    assert running.uploads.read(sha256) is None
+
+
+def test_an_answer_that_breaks_says_so_and_is_no_crash(
+    running: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(running.index, "collections", fail)
+    assert tasks.list_collections()["error"]["code"] == "internal"
+    assert tasks.get_collection("nowhere")["error"]["code"] == "collection_not_found"
