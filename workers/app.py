@@ -40,6 +40,8 @@ def _set_up_logging(**_: object) -> None:
 
 @signals.worker_init.connect
 def _start(sender: Any, **_: object) -> None:
+    if sender.app is not app:  # signals are of the process, and it may run another application's worker too
+        return
     queues = sorted(app.amqp.queues.consume_from)
     try:
         _refuse_forks(sender)
@@ -58,7 +60,8 @@ def _start(sender: Any, **_: object) -> None:
 
 @signals.worker_ready.connect
 def _ready(**_: object) -> None:
-    _running["rounds"].start()
+    if "rounds" in _running:
+        _running["rounds"].start()
 
 
 @signals.worker_shutdown.connect

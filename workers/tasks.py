@@ -37,12 +37,12 @@ def _answers(spec: TaskSpec) -> Callable[[Callable[..., Any]], Any]:
             except Exception as error:
                 return {"error": _problem(error, spec)}
 
-        return app.task(name=spec.name, ignore_result=False)(run)
+        return app.task(name=spec.name, ignore_result=False, shared=False)(run)
 
     return register
 
 
-@app.task(name=contract.INGEST_CHUNK.name)
+@app.task(name=contract.INGEST_CHUNK.name, shared=False)
 def ingest_chunk(job: str, number: int) -> None:
     """Run one chunk under a lease and record how its items ended."""
     chunk = parts().ledger.claim(job, number)
@@ -91,7 +91,7 @@ def _give_back(chunk: Chunk, error: Exception, *, after: float, counts: bool) ->
     parts().ledger.release(chunk, after=after, counts=counts, reason=reason)
 
 
-@app.task(name=contract.SEARCH.name, ignore_result=False)
+@app.task(name=contract.SEARCH.name, ignore_result=False, shared=False)
 def run_search(query: dict[str, Any]) -> dict[str, Any]:
     """Answer one search; what went wrong is part of the answer."""
     try:
