@@ -120,7 +120,7 @@ def refuse_other_parts(*known: str) -> None:
 def drain() -> None:
     """Read a refused body for a while longer: cut off while it still sends, a client never sees why."""
     connection = request.environ.get("gunicorn.socket")
-    if connection is None or request.content_length == 0:
+    if connection is None or not (request.content_length or "Transfer-Encoding" in request.headers):
         return
     cut = threading.Timer(limits.DRAIN_SECONDS, _stop_reading, [connection])
     cut.start()

@@ -115,10 +115,10 @@ class Ledger:
         A chunk whose attempts are used up comes back too, with `attempt > max_attempts`: see `is_exhausted`.
         """
         token = secrets.token_hex(8)
-        verdict, *rest = self._run("claim", job, number, token, self._lease_ms, self._max_attempts, self._ttl)
-        if verdict in (b"ended", b"busy"):
+        claimed = self._run("claim", job, number, token, self._lease_ms, self._ttl)
+        if claimed is None:
             return None
-        collection, body, attempt = rest
+        collection, body, attempt = claimed
         return Chunk(
             job, number, collection.decode(), token, int(attempt), ITEMS.validate_json(zlib.decompress(body))
         )

@@ -7,13 +7,14 @@ from typing import Any
 from shared.contract import SYSTEM_KEY, ModelCard
 from shared.errors import ModelMismatch, RequestCode, RequestError
 from workers.index.interface import Collection, FieldType, Filter, Index, Point
+from workers.index.refusals import no_collection, no_image
 
 
 def get(index: Index, name: str) -> dict[str, Any]:
     """One collection; RequestError(COLLECTION_NOT_FOUND) where it does not stand."""
     collection = index.find(name)
     if collection is None:
-        raise RequestError(RequestCode.COLLECTION_NOT_FOUND, f"There is no collection `{name}`.")
+        raise no_collection(name)
     return describe(collection)
 
 
@@ -72,7 +73,7 @@ def image(index: Index, name: str, id: str) -> dict[str, Any]:
     """One image; RequestError(IMAGE_NOT_FOUND) where it does not stand."""
     point = index.retrieve(name, [id]).get(id)
     if point is None:
-        raise RequestError(RequestCode.IMAGE_NOT_FOUND, f"There is no image `{id}` in collection `{name}`.")
+        raise no_image(name, id)
     return _image(point)
 
 

@@ -13,6 +13,7 @@ from shared.contract import SYSTEM_KEY, Hit, Query, point_id
 from shared.errors import FailureCode, ItemError, RequestCode, RequestError
 from workers.decode import decode
 from workers.index.interface import Collection, FieldType, Filter, ScoredPoint
+from workers.index.refusals import no_collection, no_image
 from workers.parts import Parts
 
 # Past it a filter is answered without an index: a search must not grow a collection without bound.
@@ -28,9 +29,7 @@ def search(query: Query, parts: Parts) -> dict[str, Any]:
     try:
         collection = parts.index.find(query.collection)
         if collection is None:
-            raise RequestError(
-                RequestCode.COLLECTION_NOT_FOUND, f"There is no collection `{query.collection}`."
-            )
+            raise no_collection(query.collection)
         vector = _vector(query, collection, parts, took)
         with took.of("search"):
             hits = _nearest(query, collection, vector, parts)
@@ -87,9 +86,7 @@ def _given_vector(values: list[float], collection: Collection) -> np.ndarray:
 def _standing_vector(id: str, collection: Collection, parts: Parts) -> np.ndarray:
     point = parts.index.retrieve(collection.name, [id], vectors=True).get(id)
     if point is None or point.vector is None:
-        raise RequestError(
-            RequestCode.IMAGE_NOT_FOUND, f"There is no image `{id}` in collection `{collection.name}`."
-        )
+        raise no_image(collection.name, id)
     return point.vector
 
 

@@ -29,6 +29,12 @@ local function lease_is_live(job, n, now)
   return till and tonumber(till) > now
 end
 
+-- How many items a chunk's body holds, and the packed body.
+local function parts_of(body)
+  local colon = string.find(body, ':', 1, true)
+  return tonumber(string.sub(body, 1, colon - 1)), string.sub(body, colon + 1)
+end
+
 -- The chunk has ended: nothing of it stays but what it counted.
 local function forget_chunk(job, n)
   redis.call('HDEL', key(job, 'chunks'), n)
@@ -49,10 +55,8 @@ end
 
 -- A chunk of a cancelled job ends here: its items are failures of code `cancelled`, and its body becomes their rows.
 local function cancel_chunk(job, n)
-  local body = redis.call('HGET', key(job, 'chunks'), n)
-  local colon = string.find(body, ':', 1, true)
-  local items = tonumber(string.sub(body, 1, colon - 1))
-  redis.call('RPUSH', key(job, 'failures'), 'C' .. string.sub(body, colon + 1))
+  local items, packed = parts_of(redis.call('HGET', key(job, 'chunks'), n))
+  redis.call('RPUSH', key(job, 'failures'), 'C' .. packed)
   redis.call('HINCRBY', key(job), 'failed', items)
   redis.call('HINCRBY', key(job), 'code:cancelled', items)
   forget_chunk(job, n)

@@ -18,6 +18,12 @@ def no_collection(name: str) -> RequestError:
     return RequestError(RequestCode.COLLECTION_NOT_FOUND, f"There is no collection `{name}`.")
 
 
+def no_image(collection: str, id: str) -> RequestError:
+    return RequestError(
+        RequestCode.IMAGE_NOT_FOUND, f"There is no image `{id}` in collection `{collection}`."
+    )
+
+
 def invalid_filter(reason: str) -> RequestError:
     return RequestError(RequestCode.INVALID_FILTER, f"The filter cannot be used: {reason}")
 
