@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -45,7 +45,11 @@ ITEMS = TypeAdapter(list[Item])
 
 @dataclass(frozen=True)
 class Chunk:
-    """Up to `chunk_size` items of one job, under a lease that `token` names."""
+    """Up to `chunk_size` items of one job, under a lease that `token` names.
+
+    `attempt` counts its runs, this one included, and `fetches` how often its items were fetched before it.
+    `origin` is set on a piece: the number of the chunk that it was split from.
+    """
 
     job: str
     number: int
@@ -53,22 +57,25 @@ class Chunk:
     token: str
     attempt: int
     items: list[Item]
+    fetches: int = 0
+    origin: int | None = None
 
     @property
     def mark(self) -> str:
         """Stands on every point that this chunk wrote, so that a second run knows its own work."""
-        return f"{self.job}/{self.number}"
+        return f"{self.job}/{self.origin or self.number}"
 
 
 @dataclass(frozen=True)
 class ItemOutcome:
-    """How one item ended."""
+    """How one item ended, after `attempts` tries."""
 
     item: Item
     status: Literal["indexed", "unchanged", "failed"]
     code: FailureCode | None = None
     detail: str | None = None
     retryable: bool = False
+    attempts: int = 1
 
 
 class Failure(Message):
@@ -86,10 +93,15 @@ FAILURES = TypeAdapter(list[Failure])
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """What a worker says of a chunk when everything that it wrote is durable."""
+    """What a worker says of a chunk when everything that it wrote is durable.
+
+    The items of `put_off` have not ended: they are fetched again after `pause` seconds.
+    """
 
     chunk: Chunk
     outcomes: list[ItemOutcome]
+    put_off: list[Item] = field(default_factory=list)
+    pause: float = 0.0
 
     def count(self, status: str) -> int:
         return sum(outcome.status == status for outcome in self.outcomes)
@@ -101,7 +113,7 @@ class ChunkReport:
                 code=outcome.code,
                 detail=outcome.detail or "",
                 retryable=outcome.retryable,
-                attempts=self.chunk.attempt,
+                attempts=outcome.attempts,
             )
             for outcome in self.outcomes
             if outcome.code is not None

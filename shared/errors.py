@@ -71,6 +71,11 @@ class RequestCode(StrEnum):
     MODEL_CONFLICT = "model_conflict"
     MODEL_UNAVAILABLE = "model_unavailable"
     JOB_CANCELLED = "job_cancelled"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    REQUEST_IN_PROGRESS = "request_in_progress"
+    REQUEST_TIMEOUT = "request_timeout"
+    RATE_LIMITED = "rate_limited"
+    BACKLOG_FULL = "backlog_full"
     QUEUE_UNAVAILABLE = "queue_unavailable"
     WORKERS_UNAVAILABLE = "workers_unavailable"
     INDEX_UNAVAILABLE = "index_unavailable"
@@ -92,12 +97,24 @@ class LookalikeError(Exception):
 
 
 class ItemError(LookalikeError):
-    """One item's own fault: it is recorded, and its chunk goes on."""
+    """One item's own fault: it is recorded, and its chunk goes on.
 
-    def __init__(self, code: FailureCode, detail: str, *, retryable: bool | None = None) -> None:
+    `again_after` is set where the fault may pass by itself (a host that is busy or away): seconds before the item
+    is worth another try, 0 where nobody said.
+    """
+
+    def __init__(
+        self,
+        code: FailureCode,
+        detail: str,
+        *,
+        retryable: bool | None = None,
+        again_after: float | None = None,
+    ) -> None:
         super().__init__(detail)
         self.code = code
-        self.retryable = code in RETRYABLE if retryable is None else retryable
+        self.again_after = again_after
+        self.retryable = code in RETRYABLE or again_after is not None if retryable is None else retryable
 
 
 class RequestError(LookalikeError):
@@ -116,6 +133,10 @@ class ServiceError(LookalikeError):
 
 class QueueUnavailable(ServiceError):
     """Redis does not answer."""
+
+
+class OutOfMemory(ServiceError):
+    """The device has no memory left for a batch of this size."""
 
 
 class IndexUnavailable(ServiceError):

@@ -6,6 +6,7 @@ Lua script of `shared/lua`, so it happens whole or not at all. Counters move in 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 import zlib
@@ -21,10 +22,19 @@ from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item
 from shared.errors import FailureCode, RequestCode, RequestError
 from shared.settings import Settings
 
+log = logging.getLogger("lookalike.ledger")
+
 _LUA = Path(__file__).with_name("lua")
 _JOBS = "lookalike:jobs"
 _DUE = "lookalike:due"
 _ACCEPTING = "lookalike:accepting"
+_PENDING = "lookalike:pending"
+
+# A chunk that breaks every run is split into so many pieces, and each is tried so often before it is split again.
+_PIECES = 8
+_TRIES_OF_A_PIECE = 2
+
+_DISK_MS = 3000
 
 JobState = Literal["accepting", "queued", "running", "done", "cancelled"]
 
@@ -58,6 +68,7 @@ class Ledger:
         self._lease_ms = int(settings.lease_seconds * 1000)
         self._resend_ms = int(settings.resend_seconds * 1000)
         self._max_attempts = settings.max_attempts
+        self._has_disk = True
         prelude = (_LUA / "prelude.lua").read_text()
         self._scripts = {
             path.stem: client.register_script(prelude + path.read_text())
@@ -94,7 +105,7 @@ class Ledger:
             "accept",
             job,
             len(items),
-            _pack(ITEMS.dump_json(list(items), exclude_defaults=True)),
+            _packed_items(items),
             self._resend_ms,
         )
         if number == -1:
@@ -104,8 +115,24 @@ class Ledger:
         return int(number)
 
     def seal_job(self, job: str) -> None:
-        """The body is read to its end: the total is known."""
+        """The body is read to its end: the total is known. Returns when the job is on Redis's disk, if it has one."""
         self._run("seal", job, self._ttl)
+        self._await_disk()
+
+    def _await_disk(self) -> None:
+        """WAITAOF (Redis 7.2, Valkey): what was accepted survives a loss of power too."""
+        if not self._has_disk:
+            return
+        try:
+            synced, _ = self._redis.execute_command("WAITAOF", 1, 0, _DISK_MS)
+        except redis.ResponseError as error:
+            self._has_disk = False
+            log.warning(
+                "Redis keeps no append-only file that can be waited for (%s): a crash can lose jobs.", error
+            )
+            return
+        if not synced:
+            log.warning("Redis did not write to its disk within %d ms.", _DISK_MS)
 
     # Working
 
@@ -118,14 +145,42 @@ class Ledger:
         claimed = self._run("claim", job, number, token, self._lease_ms, self._ttl)
         if claimed is None:
             return None
-        collection, body, attempt = claimed
+        collection, body, attempt, fetches, origin = claimed
         return Chunk(
-            job, number, collection.decode(), token, int(attempt), ITEMS.validate_json(zlib.decompress(body))
+            job,
+            number,
+            collection.decode(),
+            token,
+            int(attempt),
+            ITEMS.validate_json(zlib.decompress(body)),
+            int(fetches),
+            None if int(origin) == number else int(origin),
         )
+
+    def look(self, job: str, number: int) -> Literal["fresh", "suspect"] | None:
+        """What a claim would find: nothing to do, a chunk, or one that may break the next worker too.
+
+        Suspect is a chunk whose last run broke, and a piece of one that broke every run.
+        """
+        word = self._run("look", job, number)
+        return word.decode() if word else None
 
     def is_exhausted(self, chunk: Chunk) -> bool:
         """Whether the chunk broke too many runs to be tried again."""
         return chunk.attempt > self._max_attempts
+
+    def split(self, chunk: Chunk) -> bool:
+        """Put pieces in the place of a chunk that broke every run, in search of the item at fault.
+
+        False where nothing is left to split (items of one id stay together), or the lease was lost.
+        """
+        pieces = _pieces(chunk.items)
+        if len(pieces) < 2:
+            return False
+        bodies = ((len(piece), _packed_items(piece)) for piece in pieces)
+        attempts = max(0, self._max_attempts - _TRIES_OF_A_PIECE)
+        words = (word for body in bodies for word in body)
+        return bool(self._run("split", chunk.job, chunk.number, chunk.token, attempts, *words))
 
     def renew(self, chunk: Chunk) -> Literal["held", "lost", "cancelled"]:
         """Keep the lease for its whole length from now on."""
@@ -159,6 +214,10 @@ class Ledger:
                 report.count("unchanged"),
                 report.count("failed"),
                 rows,
+                len(report.put_off),
+                _packed_items(report.put_off) if report.put_off else b"",
+                int(report.pause * 1000),
+                report.chunk.fetches + 1,
                 *(part for pair in codes.items() for part in pair),
             )
         )
@@ -239,6 +298,10 @@ class Ledger:
         """Chunks of all jobs that have not ended."""
         return int(self._redis.zcard(_DUE))
 
+    def pending_items(self) -> int:
+        """Items of all jobs that have not ended."""
+        return int(self._redis.get(_PENDING) or 0)
+
     def _require(self, job: str) -> dict[bytes, bytes]:
         record = self._redis.hgetall(_key(job))
         if not record:
@@ -258,6 +321,23 @@ def _key(job: str, part: str | None = None) -> str:
 
 def _pack(data: bytes) -> bytes:
     return zlib.compress(data, 3)
+
+
+def _packed_items(items: Sequence[Item]) -> bytes:
+    return _pack(ITEMS.dump_json(list(items), exclude_defaults=True))
+
+
+def _pieces(items: Sequence[Item]) -> list[list[Item]]:
+    """Up to eight parts of about one size, items of one id together: so each still knows its chunk's own work."""
+    by_id: dict[str, list[Item]] = {}
+    for item in items:
+        by_id.setdefault(item.id, []).append(item)
+    same_ids = list(by_id.values())
+    size = -(-len(same_ids) // _PIECES)
+    return [
+        [item for group in same_ids[start : start + size] for item in group]
+        for start in range(0, len(same_ids), size)
+    ]
 
 
 def _failure_rows(packed: bytes) -> list[Failure]:

@@ -66,9 +66,32 @@ class Settings(BaseSettings):
     resend_seconds: float = _knob(30.0, "A chunk that nobody took for this long is sent again.", gt=0)
     reconcile_seconds: float = _knob(5.0, "How often workers look for chunks that stand still.", gt=0)
     max_attempts: int = _knob(
-        5, "Runs of a chunk that may die or break before its items are recorded as failed.", ge=1
+        5, "Runs of a chunk that may die or break before it is split in search of the item at fault.", ge=1
+    )
+    redelivery_seconds: float = _knob(
+        3600.0,
+        "When Celery sends a message again that was not acknowledged. Leases decide who works, so it can be long.",
+        gt=0,
     )
     job_ttl: int = _knob(604_800, "Seconds that an ended job can still be read.", ge=60)
+
+    # Workers that end themselves, for their supervisor to start them again
+    chunk_seconds: float = _knob(
+        600.0, "A chunk in hand for longer means that its worker hangs: the worker ends.", gt=0
+    )
+    idle_seconds: float = _knob(
+        60.0, "A worker with a free slot that takes nothing from a filled queue for so long ends.", gt=0
+    )
+    drain_seconds: float = _knob(
+        20.0,
+        "Seconds that chunks in hand may take when a worker is asked to stop; then they are given back.",
+        ge=0,
+    )
+    worker_memory_mib: int = _knob(
+        0,
+        "Resident memory above which a worker ends its work and stops. 0: four fifths of its container's limit.",
+        ge=0,
+    )
 
     # Fetching other people's URLs
     fetch_allow: Annotated[tuple[Network, ...], NoDecode] = _knob(
@@ -84,14 +107,58 @@ class Settings(BaseSettings):
     fetch_user_agent: str = _knob(
         "Lookalike/0.1 (self-hosted visual search)", "How fetches introduce themselves."
     )
+    fetch_attempts: int = _knob(
+        3,
+        "Fetches of one image before a fault that may pass (time-out, no connection, 429, 5xx) is its failure.",
+        ge=1,
+        le=10,
+    )
+    fetch_retry_seconds: float = _knob(
+        5.0,
+        "Pause before the second fetch; it triples with each further one. A longer Retry-After is kept.",
+        gt=0,
+    )
+    fetch_per_host: int = _knob(8, "Images that one worker fetches from one host at once.", ge=1)
+    fetch_headers: dict[str, dict[str, str]] = _knob(
+        {},
+        'Headers for your own hosts, JSON by origin: `{"https://cdn.shop.example": {"Authorization": "Bearer …"}}`. '
+        "They follow no redirect to another origin.",
+    )
+
+    # Decoding
     max_pixels: int = _knob(50_000_000, "Largest picture, in pixels.", ge=1)
+    decode_processes: int = _knob(
+        0, "Processes of a worker that decode pictures. 0: one a core.", ge=0, le=256
+    )
+    decode_seconds: float = _knob(5.0, "Longest that one picture may take to decode.", gt=0)
+    decode_memory_mib: int = _knob(1024, "Most memory that one picture may take to decode.", ge=128)
 
     # The API
     host: str = _knob("127.0.0.1", "Address that `lookalike up` serves on.")
     port: int = _knob(8080, "Port that `lookalike up` serves on.", ge=0, le=65535)
     api_keys: str | None = _knob(
         None,
-        "`key=scope+scope,key=scope`; scopes are search, ingest and admin. Unset: open, on loopback only.",
+        "`key=scope+scope,key=scope`, keys plain or as `lookalike keys` hashes them; scopes are search, ingest "
+        "and admin. Unset: open, on loopback only.",
+    )
+    rate_limit: str | None = _knob(
+        "6000/minute", "Requests of one key: `<count>/<second, minute, hour or day>`. Empty: no limit."
+    )
+    max_pending: int = _knob(
+        5_000_000,
+        "Pending items of all jobs above which new submissions are put off (429 `backlog_full`).",
+        ge=1,
+    )
+    max_broker_memory_mib: int = _knob(
+        0,
+        "Memory of Redis above which new submissions are put off. 0: four fifths of its `maxmemory`, if it has one.",
+        ge=0,
+    )
+    read_seconds: float = _knob(
+        20.0, "Longest that a request's head may take, and longest silence in its body.", gt=0
+    )
+    accepting_seconds: float = _knob(
+        600.0, "A job whose body brought nothing for so long lost its client or its API, and is ended.", gt=0
     )
     max_body_bytes: int = _knob(1 * 2**30, "Largest request body.", ge=1024)
     max_item_bytes: int = _knob(1 * 2**20, "Largest item: one NDJSON line, CSV row or JSON element.", ge=1024)
@@ -115,7 +182,14 @@ class Settings(BaseSettings):
         )
 
     @field_validator(
-        "qdrant_url", "qdrant_api_key", "store_socket", "model_revision", "api_keys", "api_key", mode="before"
+        "qdrant_url",
+        "qdrant_api_key",
+        "store_socket",
+        "model_revision",
+        "api_keys",
+        "api_key",
+        "rate_limit",
+        mode="before",
     )
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:

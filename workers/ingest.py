@@ -13,10 +13,14 @@ import numpy as np
 
 from shared.contract import SYSTEM_KEY, Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode, ItemError
+from shared.settings import Settings
 from workers.decode import Picture, decode
 from workers.index.interface import Point
 from workers.lease import LeaseState
 from workers.parts import Parts
+
+# A server that wants more than this keeps nobody waiting: its items fail, to be tried again when a person says so.
+_LONGEST_PAUSE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,13 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
     """Index a chunk's items; the report says how each one ended, or None where the lease was lost.
 
     When it returns, all that it reports as indexed is durable. A service that fails raises, and nothing is
-    reported. `lease` renews the chunk's lease and says what became of it.
+    reported. `lease` renews the chunk's lease and says what became of it. Items whose fault may pass by itself are
+    put off, to be fetched again.
     """
     parts.index.create(chunk.collection, parts.embedder.card)
     standing = parts.index.retrieve(chunk.collection, [item.id for item in chunk.items])
     prepared = parts.pool.map(lambda item: _prepare(item, standing.get(item.id), parts), chunk.items)
-    writes = Writes(chunk, standing, parts.embedder.card.fingerprint)
+    writes = Writes(chunk, standing, parts.embedder.card.fingerprint, Patience(chunk, parts.settings))
     for item, ready in zip(chunk.items, prepared, strict=True):
         writes.add(item, ready)
     match lease():
@@ -51,27 +56,49 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
         parts.index.upsert(chunk.collection, list(writes.points.values()))
     if writes.payloads:
         parts.index.set_payloads(chunk.collection, writes.payloads)
-    return ChunkReport(chunk, writes.outcomes)
+    return ChunkReport(chunk, writes.outcomes, writes.put_off, writes.pause)
 
 
 def exhausted(chunk: Chunk, last_error: str | None) -> ChunkReport:
-    """The report of a chunk that broke every run: a job always ends."""
-    detail = (
-        f"{chunk.attempt - 1} runs of this item's chunk broke. The last: {last_error or 'its worker died'}"
-    )
-    return _all_failed(chunk, FailureCode.ATTEMPTS_EXHAUSTED, detail)
+    """The report of an item that broke every run: a job always ends."""
+    detail = f"{chunk.attempt - 1} runs with this item broke. The last: {last_error or 'its worker died'}"
+    return _all_failed(chunk, FailureCode.ATTEMPTS_EXHAUSTED, detail, attempts=chunk.attempt - 1)
+
+
+def hopeless(chunk: Chunk, reason: str) -> ChunkReport:
+    """The report of a chunk that would break in every run, for a reason of its collection's."""
+    return _all_failed(chunk, FailureCode.ATTEMPTS_EXHAUSTED, reason)
+
+
+class Patience:
+    """How long an item is worth another fetch: so many fetches, pauses that triple, a longer Retry-After kept."""
+
+    def __init__(self, chunk: Chunk, settings: Settings) -> None:
+        self._left = settings.fetch_attempts - chunk.fetches - 1
+        self._pause = settings.fetch_retry_seconds * 3**chunk.fetches
+
+    def pause(self, error: ItemError) -> float | None:
+        """Seconds until the next fetch, None where this one was the last."""
+        if error.again_after is None or self._left <= 0 or error.again_after > _LONGEST_PAUSE_SECONDS:
+            return None
+        return max(error.again_after, self._pause)
 
 
 class Writes:
     """What a chunk writes. Items are added in order; of several with one id the last one stands."""
 
-    def __init__(self, chunk: Chunk, standing: dict[str, Point], fingerprint: str) -> None:
+    def __init__(
+        self, chunk: Chunk, standing: dict[str, Point], fingerprint: str, patience: Patience
+    ) -> None:
         self._chunk = chunk
         self._fingerprint = fingerprint
+        self._patience = patience
         self._standing = {id: point.payload for id, point in standing.items()}
         self.points: dict[str, Point] = {}
         self.payloads: dict[str, dict[str, Any]] = {}
         self.outcomes: list[ItemOutcome] = []
+        self.put_off: list[Item] = []
+        self.pause = 0.0
         self._seen: set[str] = set()
 
     def add(self, item: Item, ready: Prepared | ItemError) -> None:
@@ -82,7 +109,17 @@ class Writes:
             self.outcomes.append(self._unchanged(ready) if ready.vector is None else self._indexed(ready))
             self._seen.add(item.id)
         except ItemError as error:
-            self.outcomes.append(ItemOutcome(item, "failed", error.code, error.detail, error.retryable))
+            self._fail(item, error)
+
+    def _fail(self, item: Item, error: ItemError) -> None:
+        pause = self._patience.pause(error)
+        if pause is None:
+            tries = self._chunk.fetches + 1
+            outcome = ItemOutcome(item, "failed", error.code, error.detail, error.retryable, tries)
+            self.outcomes.append(outcome)
+        else:
+            self.put_off.append(item)
+            self.pause = max(self.pause, pause)
 
     def _indexed(self, ready: Prepared) -> ItemOutcome:
         assert ready.vector is not None
@@ -155,5 +192,6 @@ def _all_cancelled(chunk: Chunk) -> ChunkReport:
     return _all_failed(chunk, FailureCode.CANCELLED, "The job was cancelled before this item was indexed.")
 
 
-def _all_failed(chunk: Chunk, code: FailureCode, detail: str) -> ChunkReport:
-    return ChunkReport(chunk, [ItemOutcome(item, "failed", code, detail, True) for item in chunk.items])
+def _all_failed(chunk: Chunk, code: FailureCode, detail: str, attempts: int = 1) -> ChunkReport:
+    outcomes = [ItemOutcome(item, "failed", code, detail, True, attempts) for item in chunk.items]
+    return ChunkReport(chunk, outcomes)

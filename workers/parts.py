@@ -22,6 +22,7 @@ from workers.index.interface import Index
 from workers.lease import Leases
 from workers.periodic import Periodic
 from workers.reconcile import Reconciler
+from workers.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Parts:
     batcher: Batcher
     pool: ThreadPoolExecutor
     leases: Leases
+    turns: Turns
 
     def close(self) -> None:
         """End what tasks leave behind: threads first, then what they use."""
@@ -65,6 +67,7 @@ def build_parts(settings: Settings) -> Parts:
         batcher=Batcher(embedder, batch_size=settings.batch_size, threads=threads),
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),
         leases=Leases(ledger, settings.lease_seconds),
+        turns=Turns(),
     )
 
 
@@ -78,9 +81,8 @@ class Rounds:
         self._model = parts.embedder.card.fingerprint
         self._periodics = [Periodic("presence", BEAT_SECONDS, self._beat)]
         if "ingest" in queues:
-            every = parts.settings.reconcile_seconds
-            reconciler = Reconciler(parts.redis, parts.ledger, Broker(app), every)
-            self._periodics.append(Periodic("reconciler", every, reconciler.run))
+            reconciler = Reconciler(parts.redis, parts.ledger, Broker(app), parts.settings)
+            self._periodics.append(Periodic("reconciler", parts.settings.reconcile_seconds, reconciler.run))
 
     def start(self) -> None:
         for periodic in self._periodics:

@@ -7,12 +7,14 @@ A job whose body broke off with the API that read it is ended with a word.
 from __future__ import annotations
 
 import logging
+import time
 
 import redis
 
 from shared.broker import Broker
 from shared.contract import INGEST_CHUNK
 from shared.ledger import Ledger
+from shared.settings import Settings
 
 log = logging.getLogger("lookalike.reconcile")
 
@@ -20,33 +22,42 @@ _LOCK = "lookalike:reconciler"
 # Chunks that wait in a long queue stand still without being lost. So no more is sent again than keeps the queue
 # this short: a lost one then waits for the queue to drain, and none is queued over and over.
 _QUEUE_ROOM = 64
-# A client may be slow; one that sent nothing for so long is gone, or the API that read it is.
-_BODY_IDLE_SECONDS = 600.0
+_PAUSE_SECONDS = 0.3
 
 
 class Reconciler:
     """Runs on every ingest worker; the lock lets one at a time through."""
 
-    def __init__(self, client: redis.Redis, ledger: Ledger, broker: Broker, every_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, ledger: Ledger, broker: Broker, settings: Settings) -> None:
         self._redis = client
         self._ledger = ledger
         self._broker = broker
-        self._lock_ms = int(every_seconds * 900)
+        self._every = settings.reconcile_seconds * 0.9
+        self._accepting = settings.accepting_seconds
 
     def run(self) -> int:
-        """Send again what stands still; returns how many chunks."""
-        if not self._redis.set(_LOCK, "1", nx=True, px=self._lock_ms):
+        """Send again what stands still; returns how many chunks.
+
+        Where more stands still than the queue has room for, it goes on for as long as the lock lasts.
+        """
+        until = time.monotonic() + self._every
+        if not self._redis.set(_LOCK, "1", nx=True, px=max(1, int(self._every * 1000))):
             return 0
         self._end_abandoned()
-        room = _QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue))
-        overdue = self._ledger.overdue(max(room, 0))
-        for job, number in overdue:
-            self._broker.send(INGEST_CHUNK, job, number)
-            log.info("sent again", extra={"job": job, "chunk": number})
-        return len(overdue)
+        sent = 0
+        while True:
+            room = max(_QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue)), 0)
+            overdue = self._ledger.overdue(room)
+            for job, number in overdue:
+                self._broker.send(INGEST_CHUNK, job, number)
+                log.info("sent again", extra={"job": job, "chunk": number})
+            sent += len(overdue)
+            if not overdue or len(overdue) < room or time.monotonic() + _PAUSE_SECONDS > until:
+                return sent
+            time.sleep(_PAUSE_SECONDS)
 
     def _end_abandoned(self) -> None:
-        for job in self._ledger.abandoned(_BODY_IDLE_SECONDS):
+        for job in self._ledger.abandoned(self._accepting):
             self._ledger.cancel(
                 job, "Its body was never read to the end. Submit it again: nothing is doubled."
             )

@@ -11,10 +11,17 @@ import redis
 
 from shared import contract
 from shared.contract import Chunk, ChunkReport, Query, TaskSpec
-from shared.errors import FailureCode, IndexUnavailable, RequestCode, RequestError, ServiceError
+from shared.errors import (
+    FailureCode,
+    IndexUnavailable,
+    LookalikeError,
+    RequestCode,
+    RequestError,
+    ServiceError,
+)
 from workers import collections
 from workers.app import app, parts
-from workers.ingest import exhausted, ingest
+from workers.ingest import exhausted, hopeless, ingest
 from workers.search import search
 
 log = logging.getLogger("lookalike.tasks")
@@ -45,32 +52,51 @@ def _answers(spec: TaskSpec) -> Callable[[Callable[..., Any]], Any]:
 @app.task(name=contract.INGEST_CHUNK.name, shared=False)
 def ingest_chunk(job: str, number: int) -> None:
     """Run one chunk under a lease and record how its items ended."""
-    chunk = parts().ledger.claim(job, number)
-    if chunk is None:
+    ledger = parts().ledger
+    found = ledger.look(job, number)
+    if not found:
         return
-    with parts().leases.hold(chunk):
-        try:
-            report = _run(chunk)
-            if report:
-                _record(report)
-        except (ServiceError, redis.RedisError) as error:
-            _give_back(chunk, error, after=_SERVICE_PAUSE_SECONDS, counts=False)
-        except Exception as error:
-            _give_back(chunk, error, after=min(2.0**chunk.attempt, _LONGEST_PAUSE_SECONDS), counts=True)
+    # Claimed only when its turn has come: what waits while a suspect kills this worker shall not count as broken.
+    with parts().turns.take(alone=found == "suspect"):
+        chunk = ledger.claim(job, number)
+        if chunk:
+            with parts().leases.hold(chunk):
+                _work(chunk)
+
+
+def _work(chunk: Chunk) -> None:
+    try:
+        report = _run(chunk)
+        if report:
+            _record(report)
+    except (ServiceError, redis.RedisError) as error:
+        _give_back(chunk, error, after=_SERVICE_PAUSE_SECONDS, counts=False)
+    except LookalikeError as error:
+        _record(hopeless(chunk, error.detail))
+    except Exception as error:
+        _give_back(chunk, error, after=min(2.0**chunk.attempt, _LONGEST_PAUSE_SECONDS), counts=True)
 
 
 def _run(chunk: Chunk) -> ChunkReport | None:
+    """The chunk's report; None where there is nothing to report: its lease was lost, or it was split."""
     ledger = parts().ledger
-    if ledger.is_exhausted(chunk):
-        return exhausted(chunk, ledger.snapshot(chunk.job).last_error)
-    return ingest(chunk, parts(), lease=lambda: parts().leases.state(chunk))
+    if not ledger.is_exhausted(chunk):
+        return ingest(chunk, parts(), lease=lambda: parts().leases.state(chunk))
+    last_error = ledger.snapshot(chunk.job).last_error
+    if ledger.split(chunk):
+        log.warning(
+            "broke every run and is split: %s", last_error, extra={"job": chunk.job, "chunk": chunk.number}
+        )
+        return None
+    return exhausted(chunk, last_error)
 
 
 def _record(report: ChunkReport) -> None:
     if parts().ledger.commit(report):
         log.info(
-            "chunk done: %d indexed, %d unchanged, %d failed",
+            "chunk done: %d indexed, %d unchanged, %d failed, %d put off",
             *(report.count(status) for status in ("indexed", "unchanged", "failed")),
+            len(report.put_off),
             extra={"job": report.chunk.job, "chunk": report.chunk.number},
         )
         for outcome in report.outcomes:

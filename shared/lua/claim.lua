@@ -1,6 +1,8 @@
 -- ARGV: job, chunk, token, lease ms, ttl.
--- Returns {collection, packed body, attempt} under the lease, or nothing where the chunk has ended or is held.
+-- Returns {collection, packed body, attempt, fetches, origin} under the lease, or nothing where the chunk has ended or
+-- is held.
 local job, n, token, now = ARGV[1], ARGV[2], ARGV[3], now_ms()
+local leases = key(job, 'leases')
 local body = redis.call('HGET', key(job, 'chunks'), n)
 if not body then
   redis.call('ZREM', DUE, job .. '/' .. n)
@@ -12,10 +14,12 @@ if redis.call('HGET', key(job), 'state') == 'cancelled' then
   finish_if_ended(job, now, ARGV[5])
   return nil
 end
-local attempt = redis.call('HINCRBY', key(job, 'leases'), 'attempts:' .. n, 1)
-redis.call('HSET', key(job, 'leases'), 'token:' .. n, token, 'until:' .. n, now + ARGV[4])
+local attempt = redis.call('HINCRBY', leases, 'attempts:' .. n, 1)
+redis.call('HSET', leases, 'token:' .. n, token, 'until:' .. n, now + ARGV[4])
 redis.call('ZADD', DUE, now + ARGV[4], job .. '/' .. n)
 redis.call('HSETNX', key(job), 'started_at', now)
 if redis.call('HGET', key(job), 'state') == 'queued' then redis.call('HSET', key(job), 'state', 'running') end
 local _, packed = parts_of(body)
-return {redis.call('HGET', key(job), 'collection'), packed, attempt}
+local fetches = redis.call('HGET', leases, 'fetches:' .. n) or '0'
+local origin = redis.call('HGET', leases, 'origin:' .. n) or n
+return {redis.call('HGET', key(job), 'collection'), packed, attempt, fetches, origin}

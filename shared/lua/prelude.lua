@@ -1,14 +1,18 @@
 -- What every script of the ledger shares. Keys are built here, so one Redis (not a cluster) holds the ledger.
 --   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
---   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>
+--   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>; fetches:<n> where its items
+--                                were fetched before; origin:<n> of a piece: the chunk that it was split from
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
 --   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again, or its lease runs out
 --   lookalike:jobs               sorted set: job -> microseconds of its creation
 --   lookalike:accepting          sorted set: job whose body is being read -> ms of its newest chunk
+--   lookalike:pending            items of all jobs that have not ended
 local DUE = 'lookalike:due'
 local ACCEPTING = 'lookalike:accepting'
+local PENDING = 'lookalike:pending'
 local MOST_OUTAGES = 200
+local OF_A_CHUNK = {'token:', 'until:', 'attempts:', 'outages:', 'fetches:', 'origin:'}
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -35,10 +39,18 @@ local function parts_of(body)
   return tonumber(string.sub(body, 1, colon - 1)), string.sub(body, colon + 1)
 end
 
+-- A new chunk of the job, sent (again) at `due`; returns its number.
+local function add_chunk(job, items, packed, due)
+  local n = redis.call('HINCRBY', key(job), 'chunks', 1)
+  redis.call('HSET', key(job, 'chunks'), n, items .. ':' .. packed)
+  redis.call('ZADD', DUE, due, job .. '/' .. n)
+  return n
+end
+
 -- The chunk has ended: nothing of it stays but what it counted.
 local function forget_chunk(job, n)
   redis.call('HDEL', key(job, 'chunks'), n)
-  redis.call('HDEL', key(job, 'leases'), 'token:' .. n, 'until:' .. n, 'attempts:' .. n, 'outages:' .. n)
+  for _, field in ipairs(OF_A_CHUNK) do redis.call('HDEL', key(job, 'leases'), field .. n) end
   redis.call('ZREM', DUE, job .. '/' .. n)
 end
 
@@ -59,5 +71,6 @@ local function cancel_chunk(job, n)
   redis.call('RPUSH', key(job, 'failures'), 'C' .. packed)
   redis.call('HINCRBY', key(job), 'failed', items)
   redis.call('HINCRBY', key(job), 'code:cancelled', items)
+  redis.call('DECRBY', PENDING, items)
   forget_chunk(job, n)
 end

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -17,6 +18,7 @@ from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode, RequestCode, RequestError
 from shared.ledger import JobSnapshot, Ledger
 from shared.settings import Settings
+from tests.valkey import valkey
 
 
 def items(count: int, start: int = 0) -> list[Item]:
@@ -349,3 +351,122 @@ def test_a_cancelled_chunk_of_a_dead_worker_ends_though_nothing_may_be_sent(hast
     claimed(hasty, job, 1)
     hasty.cancel(job)
     until(lambda: (hasty.overdue(0), hasty.snapshot(job).pending)[1] == 0)
+
+
+def test_a_chunk_that_breaks_every_run_is_split_until_the_one_item_at_fault_stands_alone(
+    hasty: Ledger, settings: Settings
+) -> None:
+    job = open_sealed(hasty, 20)
+    poison = "i13"
+    deaths = 0
+    while (state := hasty.snapshot(job)).pending:
+        for number in chunks_of(hasty, job):
+            time.sleep(0.002)
+            chunk = claimed(hasty, job, number)
+            holds_it = poison in [item.id for item in chunk.items]
+            if not hasty.is_exhausted(chunk):
+                if holds_it:
+                    deaths += 1  # its worker dies: nothing is committed
+                else:
+                    hasty.commit(all_indexed(chunk))
+            elif not hasty.split(chunk):
+                assert [item.id for item in chunk.items] == [poison]
+                hasty.commit(all_failed(chunk, FailureCode.ATTEMPTS_EXHAUSTED))
+        assert balanced(state)
+    assert (state.state, state.indexed, state.failed) == ("done", 19, 1)
+    assert deaths == settings.max_attempts + 2 * 2  # 20 items, then 3, then 1
+    assert hasty.pending_items() == 0
+
+
+def chunks_of(ledger: Ledger, job: str) -> list[int]:
+    return sorted(int(number) for number in ledger._redis.hkeys(f"lookalike:job:{job}:chunks"))
+
+
+def test_pieces_know_their_chunk_and_keep_items_of_one_id_together(hasty: Ledger) -> None:
+    job = hasty.open_job("shop")
+    twins = [Item(id="twin", url="http://a.example/1"), Item(id="twin", url="http://a.example/2")]
+    hasty.accept_chunk(job, [*items(10), *twins])
+    hasty.seal_job(job)
+    whole = claimed(hasty, job, 1)
+    assert hasty.split(whole)
+    pieces = [claimed(hasty, job, number) for number in chunks_of(hasty, job)]
+    assert {piece.mark for piece in pieces} == {whole.mark}
+    assert sorted(item.url or "" for piece in pieces for item in piece.items) == sorted(
+        item.url or "" for item in whole.items
+    )
+    assert next(len(piece.items) for piece in pieces if piece.items[-1].id == "twin") >= 2
+    assert hasty.snapshot(job).pending == 12
+
+
+def test_who_lost_the_lease_splits_nothing(hasty: Ledger) -> None:
+    job = open_sealed(hasty, 10)
+    late = claimed(hasty, job, 1)
+    time.sleep(0.005)
+    claimed(hasty, job, 1)
+    assert not hasty.split(late)
+    assert chunks_of(hasty, job) == [1]
+
+
+def test_only_what_broke_before_is_suspect(hasty: Ledger, ledger: Ledger) -> None:
+    job = open_sealed(hasty, 10, 10)
+    assert hasty.look(job, 1) == "fresh"
+    held = claimed(ledger, job, 1)
+    assert ledger.look(job, 1) is None
+    ledger.release(held, after=0, counts=False, reason="Qdrant was away")
+    assert ledger.look(job, 1) == "fresh"
+    claimed(hasty, job, 1)
+    time.sleep(0.005)
+    assert hasty.look(job, 1) == "suspect"
+    hasty.split(claimed(hasty, job, 2))
+    assert hasty.look(job, 2) is None
+    assert hasty.look(job, 3) == "suspect"
+
+
+def test_what_is_put_off_stays_pending_and_comes_again_with_its_fetches(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 5)
+    chunk = claimed(ledger, job, 1)
+    done = [ItemOutcome(item, "indexed") for item in chunk.items[:3]]
+    report = ChunkReport(chunk, done, put_off=chunk.items[3:], pause=0.05)
+    assert ledger.commit(report)
+    assert not ledger.commit(report)
+    between = ledger.snapshot(job)
+    assert (between.state, between.indexed, between.pending) == ("running", 3, 2)
+    assert balanced(between)
+    assert ledger.overdue(10) == []
+    until(lambda: ledger.overdue(10) == [(job, 2)])
+    again = claimed(ledger, job, 2)
+    assert ([item.id for item in again.items], again.fetches, again.attempt) == (["i3", "i4"], 1, 1)
+    ledger.commit(all_indexed(again))
+    assert ledger.snapshot(job).state == "done"
+
+
+def test_what_is_put_off_when_its_job_was_cancelled_ends_at_once(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 4)
+    chunk = claimed(ledger, job, 1)
+    ledger.cancel(job)
+    ledger.commit(ChunkReport(chunk, [], put_off=chunk.items, pause=60))
+    end = ledger.snapshot(job)
+    assert (end.pending, end.failures, end.finished_at is not None) == (0, {"cancelled": 4}, True)
+    assert ledger.pending_items() == 0
+
+
+def test_pending_items_are_those_of_all_jobs(ledger: Ledger) -> None:
+    first, second = open_sealed(ledger, 5), open_sealed(ledger, 7)
+    assert ledger.pending_items() == 12
+    ledger.commit(all_indexed(claimed(ledger, first, 1)))
+    assert ledger.pending_items() == 7
+    ledger.cancel(second)
+    assert ledger.pending_items() == 0
+
+
+def test_a_sealed_job_is_on_the_disk_of_a_redis_that_has_one(tmp_path: Path, settings: Settings) -> None:
+    with valkey("--appendonly", "yes", "--appendfsync", "everysec", "--dir", str(tmp_path)) as url:
+        client = connect_redis(settings.model_copy(update={"redis_url": url}))
+        ledger = Ledger(client, settings)
+        job = open_sealed(ledger, 3)
+        assert client.execute_command("WAITAOF", 1, 0, 1)[0] == 1
+        assert any(job.encode() in path.read_bytes() for path in tmp_path.rglob("*.aof"))
+
+
+def test_a_redis_without_a_disk_takes_jobs_all_the_same(ledger: Ledger) -> None:
+    assert ledger.snapshot(open_sealed(ledger, 3)).state == "queued"

@@ -29,7 +29,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning() -> None:
 
 
 def _shown(default: object) -> str:
-    return "" if default is None or default == () else str(default)
+    return "" if default in (None, (), {}) else str(default)
 
 
 def test_the_environment_is_read_under_the_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,9 @@ def test_the_environment_is_read_under_the_documented_names(monkeypatch: pytest.
     monkeypatch.setenv("QDRANT_URL", "http://vectors:6333")
     monkeypatch.setenv("LOOKALIKE_CHUNK_SIZE", "7")
     monkeypatch.setenv("LOOKALIKE_FETCH_ALLOW", "10.0.0.0/8, fd00::/8")
+    monkeypatch.setenv("LOOKALIKE_FETCH_HEADERS", '{"https://cdn.example": {"X-Token": "t"}}')
     settings = Settings()
+    assert settings.fetch_headers == {"https://cdn.example": {"X-Token": "t"}}
     assert (settings.redis_url, settings.qdrant_url) == ("redis://elsewhere:1/2", "http://vectors:6333")
     assert settings.chunk_size == 7
     assert [str(network) for network in settings.fetch_allow] == ["10.0.0.0/8", "fd00::/8"]

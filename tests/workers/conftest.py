@@ -21,6 +21,7 @@ from workers.fetch import Fetcher
 from workers.index.edge import EdgeIndex
 from workers.lease import Leases
 from workers.parts import Parts
+from workers.turns import Turns
 
 
 class CountingEmbedder:
@@ -74,6 +75,7 @@ def parts(
         batcher=Batcher(embedder, batch_size=8, threads=1),
         pool=ThreadPoolExecutor(8),
         leases=Leases(ledger, settings.lease_seconds),
+        turns=Turns(),
     )
     yield made
     made.close()

@@ -183,3 +183,32 @@ def test_a_second_run_counts_a_repeated_id_as_the_first_did(parts: Parts, images
     chunk = chunk_of(item(images, "/jpeg/1.jpg", id="one"), item(images, "/jpeg/1.jpg", id="one"))
     first = statuses(run(chunk, parts))
     assert first == statuses(run(replace(chunk, attempt=2), parts)) == ["indexed", "unchanged"]
+
+
+def test_a_fault_that_may_pass_is_put_off_until_its_fetches_are_used_up(
+    parts: Parts, images: ImageServer
+) -> None:
+    wanted = [item(images, "/jpeg/1.jpg"), item(images, "/error"), item(images, "/missing")]
+    first = run(chunk_of(*wanted), parts)
+    assert statuses(first) == ["indexed", "http_status"]
+    assert [each.url for each in first.put_off] == [images.url("/error")]
+    assert first.pause >= 30  # the server's Retry-After
+    last = run(replace(chunk_of(*first.put_off), fetches=parts.settings.fetch_attempts - 1), parts)
+    assert (statuses(last), last.put_off) == (["http_status"], [])
+    assert last.failures()[0].attempts == parts.settings.fetch_attempts
+    assert last.failures()[0].retryable
+
+
+def test_the_pause_triples_with_each_fetch(parts: Parts, images: ImageServer) -> None:
+    busy = item(images, "/status?code=500")
+    pauses = [run(replace(chunk_of(busy), fetches=fetches), parts).pause for fetches in (0, 1)]
+    assert pauses == [parts.settings.fetch_retry_seconds, 3 * parts.settings.fetch_retry_seconds]
+
+
+def test_what_a_piece_finds_of_its_chunks_own_work_counts_as_indexed(
+    parts: Parts, images: ImageServer
+) -> None:
+    wanted = [item(images, f"/jpeg/{n}.jpg") for n in range(2)]
+    run(chunk_of(*wanted, number=1), parts)  # and its worker died before the commit
+    piece = replace(chunk_of(wanted[1], number=9), origin=1)
+    assert statuses(run(piece, parts)) == ["indexed"]

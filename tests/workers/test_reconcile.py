@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import redis
@@ -22,8 +23,14 @@ def overdue_chunk(redis_client: redis.Redis, settings: Settings) -> None:
     time.sleep(0.005)
 
 
+def drain(redis_client: redis.Redis, messages: int) -> None:
+    for _ in range(messages):
+        redis_client.blpop([INGEST_CHUNK.queue], timeout=5)
+
+
 def reconciler(redis_client: redis.Redis, ledger: Ledger, settings: Settings) -> Reconciler:
-    return Reconciler(redis_client, ledger, Broker(make_celery(settings)), every_seconds=0.01)
+    hasty = settings.model_copy(update={"reconcile_seconds": 0.01})
+    return Reconciler(redis_client, ledger, Broker(make_celery(settings)), hasty)
 
 
 def test_a_chunk_that_was_never_sent_is_sent(
@@ -42,12 +49,24 @@ def test_what_waits_in_a_long_queue_is_not_sent_again(
     assert reconciler(redis_client, ledger, settings).run() == 0
 
 
+def test_more_than_the_queue_has_room_for_is_sent_as_the_queue_drains(
+    redis_client: redis.Redis, ledger: Ledger, settings: Settings
+) -> None:
+    for _ in range(100):
+        overdue_chunk(redis_client, settings)
+    draining = threading.Thread(target=drain, args=(redis_client, 100))
+    draining.start()
+    sent = Reconciler(redis_client, ledger, Broker(make_celery(settings)), settings).run()
+    draining.join()
+    assert sent == 100
+
+
 def test_one_reconciler_at_a_time_is_let_through(
     redis_client: redis.Redis, ledger: Ledger, settings: Settings
 ) -> None:
     overdue_chunk(redis_client, settings)
     broker = Broker(make_celery(settings))
-    first, second = (Reconciler(redis_client, ledger, broker, every_seconds=60) for _ in range(2))
+    first, second = (Reconciler(redis_client, ledger, broker, settings) for _ in range(2))
     assert [first.run(), second.run()] == [1, 0]
 
 

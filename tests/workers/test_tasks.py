@@ -83,6 +83,41 @@ def test_a_chunk_that_breaks_every_run_ends_with_its_last_error(
     assert "RuntimeError: boom" in row.detail
 
 
+def test_one_item_that_breaks_its_run_takes_no_other_along(
+    running: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = running.fetcher.fetch
+
+    def break_on_poison(url: str) -> Any:
+        if url.endswith("/jpeg/13.jpg"):
+            raise RuntimeError("boom")
+        return fetch(url)
+
+    monkeypatch.setattr(running.fetcher, "fetch", break_on_poison)
+    job = accepted(running, *[Item(id=f"i{n}", url=images.url(f"/jpeg/{n}.jpg")) for n in range(20)])
+    while pending := running.redis.hkeys(f"lookalike:job:{job}:chunks"):
+        for number in pending:
+            tasks.ingest_chunk(job, int(number))
+    end = running.ledger.snapshot(job)
+    assert (end.state, end.indexed, end.failures) == ("done", 19, {"attempts_exhausted": 1})
+    (row,), _ = running.ledger.failures(job, 10)
+    assert (row.item.id, row.retryable) == ("i13", True)
+    assert "boom" in row.detail
+
+
+def test_a_collection_under_another_model_fails_its_items_at_once(
+    running: Parts, images: ImageServer
+) -> None:
+    card = running.embedder.card.model_copy(update={"name": "another"})
+    running.index.create("shop", card)
+    job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+    tasks.ingest_chunk(job, 1)
+    end = running.ledger.snapshot(job)
+    assert (end.state, end.failures) == ("done", {"attempts_exhausted": 1})
+    (row,), _ = running.ledger.failures(job, 1)
+    assert "another" in row.detail
+
+
 @pytest.mark.parametrize("bytes_", [jpeg(1), jpeg(1)[:2000]])
 def test_an_upload_is_let_go_once_its_item_has_ended(running: Parts, bytes_: bytes) -> None:
     sha256 = running.uploads.park_for_ingest(bytes_)
