@@ -8,12 +8,13 @@ from io import BytesIO
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, ExifTags, Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from shared.errors import FailureCode, ItemError
 
 Image.init()  # registers every plugin now, before threads open pictures
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # pictures are decoded side by side; each needs but one thread
 
 # What is decoded, and what is known well enough to be named in a refusal; the first match counts. So Pillow
 # never guesses, and only the one plugin meant for the bytes sees them.
@@ -117,12 +118,15 @@ class Picture:
 
 
 def decode(data: bytes, shape: PixelShape, max_pixels: int) -> Picture:
-    """The first frame of a picture, upright, on white, at the model's size. Raises ItemError only."""
+    """The first frame of a picture, upright, on white, at the model's size.
+
+    Raises ItemError, and MemoryError where there is too little for this picture.
+    """
     kind = _recognise(data)
     try:
         with Image.open(BytesIO(data), formats=[kind]) as image:
             return _picture(image, kind, shape, max_pixels)
-    except ItemError:
+    except (ItemError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         cap = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
@@ -194,7 +198,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", layer.size, "white")
         white.paste(layer, mask=layer)
         return white

@@ -14,7 +14,7 @@ import numpy as np
 from shared.contract import SYSTEM_KEY, Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode, ItemError
 from shared.settings import Settings
-from workers.decode import Picture, decode
+from workers.decode import Picture
 from workers.index.interface import Point
 from workers.lease import LeaseState
 from workers.parts import Parts
@@ -168,7 +168,7 @@ def _prepare(item: Item, standing: Point | None, parts: Parts) -> Prepared | Ite
         sha256 = hashlib.sha256(data).hexdigest()
         if standing and _is_same(standing, sha256, parts.embedder.card.fingerprint):
             return Prepared(item, sha256, len(data))
-        picture = decode(data, parts.embedder.shape, parts.settings.max_pixels)
+        picture = parts.decoders.decode(data)
         return Prepared(item, sha256, len(data), picture, parts.batcher.submit(picture.pixels))
     except ItemError as error:
         return error

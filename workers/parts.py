@@ -15,6 +15,7 @@ from shared.presence import BEAT_SECONDS, Presence
 from shared.settings import Settings
 from shared.uploads import Uploads
 from workers.batcher import Batcher
+from workers.decoders import Decoders
 from workers.embed import Embedder, load_embedder
 from workers.fetch import Fetcher
 from workers.index import open_index
@@ -35,6 +36,7 @@ class Parts:
     uploads: Uploads
     index: Index
     fetcher: Fetcher
+    decoders: Decoders
     embedder: Embedder
     batcher: Batcher
     pool: ThreadPoolExecutor
@@ -45,6 +47,7 @@ class Parts:
         """End what tasks leave behind: threads first, then what they use."""
         self.leases.close()
         self.pool.shutdown()
+        self.decoders.close()
         self.batcher.close()
         self.fetcher.close()
         self.index.close()
@@ -63,6 +66,7 @@ def build_parts(settings: Settings) -> Parts:
         uploads=Uploads(client, settings),
         index=open_index(settings),
         fetcher=Fetcher(settings),
+        decoders=Decoders(settings, embedder.shape),
         embedder=embedder,
         batcher=Batcher(embedder, batch_size=settings.batch_size, threads=threads),
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),

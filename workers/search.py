@@ -11,7 +11,6 @@ import numpy as np
 
 from shared.contract import SYSTEM_KEY, Hit, Query, point_id
 from shared.errors import FailureCode, ItemError, RequestCode, RequestError
-from workers.decode import decode
 from workers.index.interface import Collection, FieldType, Filter, ScoredPoint
 from workers.index.refusals import no_collection, no_image
 from workers.parts import Parts
@@ -68,7 +67,7 @@ def _vector(query: Query, collection: Collection, parts: Parts, took: Stopwatch)
     with took.of("fetch"):
         data = _query_bytes(query, parts)
     with took.of("embed"):
-        picture = decode(data, parts.embedder.shape, parts.settings.max_pixels)
+        picture = parts.decoders.decode(data, urgent=True)
         return parts.batcher.submit(picture.pixels, urgent=True).result()
 
 

@@ -16,6 +16,7 @@ from shared.uploads import Uploads
 from tests.image_server import ImageServer
 from tests.models import make_vit
 from workers.batcher import Batcher
+from workers.decoders import Decoders
 from workers.embed import Embedder, load_embedder
 from workers.fetch import Fetcher
 from workers.index.edge import EdgeIndex
@@ -57,7 +58,10 @@ def images() -> Iterator[ImageServer]:
 
 @pytest.fixture
 def parts(
-    tmp_path: Path, redis_client: redis.Redis, settings: Settings, small_embedder: Embedder
+    tmp_path: Path,
+    redis_client: redis.Redis,
+    settings: Settings,
+    small_embedder: Embedder,
 ) -> Iterator[Parts]:
     settings = settings.model_copy(
         update={"fetch_allow": Settings(fetch_allow="127.0.0.0/8").fetch_allow, "fetch_timeout": 2.0}
@@ -71,6 +75,7 @@ def parts(
         uploads=Uploads(redis_client, settings),
         index=EdgeIndex(tmp_path / "index"),
         fetcher=Fetcher(settings),
+        decoders=Decoders(settings.model_copy(update={"decode_processes": 2}), embedder.shape),
         embedder=embedder,
         batcher=Batcher(embedder, batch_size=8, threads=1),
         pool=ThreadPoolExecutor(8),

@@ -1,0 +1,257 @@
+"""Pictures are decoded in processes of their own: what kills one costs one picture.
+
+`Decoders` is `decode` (workers/decode.py) for many threads at once. Each of its processes (workers/decoder.py)
+works for one thread at a time and is used again; one that dies, hangs or takes too much memory is replaced, and
+its picture alone is `decode_crashed`. Bytes and pixels lie in shared memory, so nothing large is ever sent.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from shared.errors import FailureCode, ItemError, ServiceError
+from shared.settings import Settings
+from workers.decode import Picture, PixelShape
+from workers.decoder import ANSWER, READY, REQUEST, Orders
+
+_STARTS = 3  # in a row that may fail
+_START_SECONDS = 30.0
+_END_SECONDS = 2.0
+
+# Where our packages are: a process that starts there imports the same code as this one.
+_ROOT = Path(__file__).resolve().parents[1]
+# All that a process gets of our environment: how an interpreter finds its parts, and no secrets.
+_INHERITED = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}  # each thread more would take address space
+
+_STOPPING = "The worker is stopping."
+
+
+class Decoders:
+    """The worker's decoding processes, for pictures at `shape`."""
+
+    def __init__(self, settings: Settings, shape: PixelShape) -> None:
+        self._count = settings.decode_processes or _cores()
+        self._free = [Decoder(settings, shape) for _ in range(self._count)]
+        self._urgent: deque[Future[Decoder]] = deque()
+        self._bulk: deque[Future[Decoder]] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def decode(self, data: bytes, *, urgent: bool = False) -> Picture:
+        """As `workers.decode.decode`, from any thread. Waits while all processes are busy; urgent ones go first.
+
+        Raises ItemError, of which `decode_crashed` is a picture that its process did not survive, and
+        ServiceError where no process starts.
+        """
+        decoder = self._take(urgent)
+        try:
+            return decoder.decode(data)
+        finally:
+            self._give_back(decoder)
+
+    def close(self) -> None:
+        """End the processes, each after the picture that it is at."""
+        for _ in range(self._count):
+            self._take(urgent=True).close()
+        with self._lock:
+            self._closed = True
+            for turn in (*self._urgent, *self._bulk):
+                turn.set_exception(RuntimeError(_STOPPING))
+
+    def _take(self, urgent: bool) -> Decoder:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(_STOPPING)
+            if self._free:
+                return self._free.pop()
+            turn: Future[Decoder] = Future()
+            (self._urgent if urgent else self._bulk).append(turn)
+        return turn.result()
+
+    def _give_back(self, decoder: Decoder) -> None:
+        with self._lock:
+            if line := self._urgent or self._bulk:
+                line.popleft().set_result(decoder)
+            else:
+                self._free.append(decoder)
+
+
+class Decoder:
+    """One process, after its death the next, and the memory shared with it. For one thread at a time.
+
+    A process is started when a picture needs it: the pool reuses those that it used last, so a worker that is
+    asked for little keeps few.
+    """
+
+    def __init__(self, settings: Settings, shape: PixelShape) -> None:
+        self._settings = settings
+        self._shape = shape
+        self._slot_file = _memory_file(max(settings.fetch_max_bytes, _pixel_bytes(shape)))
+        self._slot = mmap.mmap(self._slot_file.fileno(), 0)
+        self._process: Process | None = None
+
+    def decode(self, data: bytes) -> Picture:
+        """The picture; raises as `Decoders.decode` does."""
+        if len(data) > len(self._slot):
+            detail = f"The file has {len(data):,} bytes; the cap is {len(self._slot):,}."
+            raise ItemError(FailureCode.TOO_LARGE, detail)
+        process = self._ready_process()
+        self._slot[: len(data)] = data
+        try:
+            return self._picture(process.ask(len(data), self._settings.decode_seconds))
+        except ItemError as error:
+            if error.code is FailureCode.DECODE_CRASHED:  # what ran out of memory is not trusted any more
+                process.end()
+            raise
+        except (OSError, ValueError) as error:
+            detail = (
+                f"The picture of {len(data):,} bytes could not be decoded: {self._cause(error, process)}."
+            )
+            raise ItemError(FailureCode.DECODE_CRASHED, detail) from error
+
+    def close(self) -> None:
+        """End the process and give the memory back."""
+        if self._process:
+            self._process.end(_END_SECONDS)
+        self._slot.close()
+        self._slot_file.close()
+
+    def _ready_process(self) -> Process:
+        """One that is ready. Where the last one died after its last picture, the next picture is innocent of it."""
+        if self._process and self._process.is_alive():
+            return self._process
+        for _ in range(_STARTS):
+            try:
+                self._process = Process(self._settings, self._shape, self._slot_file)
+                return self._process.until_ready()
+            except OSError as error:
+                why = error
+        raise ServiceError(f"No process that decodes pictures starts ({_STARTS} tries). {why}") from why
+
+    def _picture(self, answer: bytes) -> Picture:
+        decoded, word, width, height, detail = ANSWER.unpack(answer)
+        if not decoded:
+            raise ItemError(FailureCode(_text(word)), _text(detail))
+        shape = (self._shape.height, self._shape.width, 3)
+        pixels = np.frombuffer(self._slot[: _pixel_bytes(self._shape)], np.uint8).reshape(shape)
+        return Picture(pixels, width, height, _text(word))
+
+    def _cause(self, error: Exception, process: Process) -> str:
+        """End a process that failed on a picture; in words, how it failed."""
+        out_of_time = f"it took longer than {self._settings.decode_seconds:g} s"
+        if isinstance(error, TimeoutError):
+            process.end()
+            return out_of_time
+        if not isinstance(error, ConnectionError):
+            process.end()
+            return f"its process gave an answer without sense ({error})"
+        status = process.end(_END_SECONDS)
+        return out_of_time if status == -signal.SIGXCPU else f"its process {_death(status)}"
+
+
+class Process:
+    """The life of one decoding process, seen from its parent."""
+
+    def __init__(self, settings: Settings, shape: PixelShape, slot_file: BinaryIO) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._stderr = _memory_file(0)  # it says why a process cannot start, and nothing later
+        orders = Orders(
+            socket=theirs.fileno(),
+            slot=slot_file.fileno(),
+            shape=shape,
+            max_pixels=settings.max_pixels,
+            seconds=settings.decode_seconds,
+            memory_mib=settings.decode_memory_mib,
+        )
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "workers.decoder", orders.to_json()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                env={name: os.environ[name] for name in _INHERITED if name in os.environ} | _ONE_THREAD,
+                cwd=_ROOT,
+                pass_fds=(orders.socket, orders.slot),
+                start_new_session=True,  # a terminal's Ctrl-C is not for it
+            )
+
+    def until_ready(self) -> Process:
+        """Itself, once it can be asked. Raises ChildProcessError with its last words where it cannot start."""
+        self._socket.settimeout(_START_SECONDS)
+        with self._stderr:
+            with suppress(OSError):
+                if self._socket.recv(len(READY)) == READY:
+                    return self
+            status = self.end(_END_SECONDS)
+            raise ChildProcessError(f"The last one {_death(status)} and said: {self._last_words()}")
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, size: int, seconds: float) -> bytes:
+        """Its ANSWER for the picture in the slot. TimeoutError: none came in time; ConnectionError: it died."""
+        self._socket.settimeout(seconds)
+        self._socket.sendall(REQUEST.pack(size))
+        answer = self._socket.recv(ANSWER.size)
+        if not answer:
+            raise ConnectionResetError
+        return answer
+
+    def end(self, patience: float = 0.0) -> int:
+        """Let it go, kill it where it does not within `patience` seconds; its exit status as Popen has it."""
+        self._socket.close()
+        try:
+            return self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _last_words(self) -> str:
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2] or "nothing"
+
+
+def _death(status: int) -> str:
+    if status < 0:
+        return f"died with signal {-status} ({signal.Signals(-status).name})"
+    return f"ended with status {status}"
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode(errors="replace")
+
+
+def _pixel_bytes(shape: PixelShape) -> int:
+    return shape.height * shape.width * 3
+
+
+def _memory_file(size: int) -> BinaryIO:
+    """A file of zeros without a name, in memory where the system can do it."""
+    if sys.platform == "linux":
+        file: BinaryIO = os.fdopen(os.memfd_create("lookalike"), "w+b", buffering=0)
+    else:
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+    file.truncate(size)
+    return file
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
