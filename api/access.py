@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import hmac
+import contextlib
 import ipaddress
 from collections.abc import Callable
+from typing import cast
 from urllib.parse import urlsplit
 
-from flask import Flask, request
+import redis
+from flask import Flask, g, request
+from limits.storage import MemoryStorage, RedisStorage
 
+from api.admission import Rate, parse_rate
+from api.keys import Key, Keys
+from api.parts import Parts
 from shared.errors import RequestCode, RequestError, StartError
 from shared.settings import Settings
-
-SCOPES = frozenset({"search", "ingest", "admin"})
 
 _OPEN: frozenset[str] = frozenset()
 _READERS = frozenset({"search", "ingest"})
@@ -48,45 +52,41 @@ ROUTES = {
 }
 
 
-class Keys:
-    """The keys of LOOKALIKE_API_KEYS, `key=scope+scope,key=scope`, each with its scopes."""
+# An address that presents so many unknown keys is not heard for a while. Counted in each process's own memory:
+# strangers cost Redis nothing.
+_WRONG_KEYS = "100/minute"
 
-    def __init__(self, spelt: str) -> None:
-        self._scopes: dict[bytes, frozenset[str]] = {}
-        for place, entry in enumerate(spelt.split(","), start=1):
-            key, _, words = entry.strip().rpartition("=")
-            scopes = frozenset(words.split("+"))
-            # The sentence names the entry's place, never the key.
-            if not key or not key.isascii() or not scopes <= SCOPES or key.encode() in self._scopes:
-                raise StartError(
-                    f"LOOKALIKE_API_KEYS, entry {place}: write `key=scope+scope`, each ASCII key once, "
-                    f"the scopes from {', '.join(sorted(SCOPES))}."
-                )
-            self._scopes[key.encode()] = scopes
 
-    def scopes_of(self, presented: str) -> frozenset[str] | None:
-        """The scopes of a key, None where it is none of ours. Every key is compared, each in constant time."""
-        given, found = presented.encode(), None
-        for key, scopes in self._scopes.items():
-            if hmac.compare_digest(key, given):
-                found = scopes
-        return found
+def caller() -> str:
+    """The name of the key that this request came with; `open` where none is asked for."""
+    return str(g.get("key_name", "open"))
 
 
 def guard(app: Flask, settings: Settings) -> None:
-    """Refuse what a request's key does not allow, before its body is read.
+    """Refuse what a request's key or its rate does not allow, before its body is read.
 
-    StartError where the keys are misspelt, or where there are none and the API is not for this machine alone.
+    StartError where the keys or the rate are misspelt, or where there are no keys and the API is not for this
+    machine alone.
     """
-    if settings.api_keys is None:
-        if not _is_loopback(settings.host):
-            raise StartError(
-                f"Serving on {settings.host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
-                "(`key=search+ingest+admin`), or LOOKALIKE_HOST=127.0.0.1."
-            )
+    client = cast(Parts, app.extensions["lookalike"]).redis
+    rate = _rate_of_keys(client, settings.rate_limit)
+    if settings.api_keys is not None:
+        app.before_request(_checker(Keys(settings.api_keys), rate))
+    elif _is_loopback(settings.host):
         app.before_request(_refuse_other_names)
-        return
-    app.before_request(_checker(Keys(settings.api_keys)))
+    else:
+        raise StartError(
+            f"Serving on {settings.host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
+            "(`lookalike keys` makes one), or LOOKALIKE_HOST=127.0.0.1."
+        )
+
+
+def _rate_of_keys(client: redis.Redis, spelt: str | None) -> Rate | None:
+    """Shared by every process of the API, over the Redis connections that it has."""
+    if spelt is None:
+        return None
+    storage = RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix="lookalike:rate")
+    return Rate(storage, parse_rate(spelt), "This key sends too many requests")
 
 
 def _refuse_other_names() -> None:
@@ -110,21 +110,45 @@ def _host_of(url: str) -> str:
         return ""
 
 
-def _checker(keys: Keys) -> Callable[[], None]:
+def _checker(keys: Keys, rate: Rate | None) -> Callable[[], None]:
+    wrong_keys = Rate(
+        MemoryStorage(), parse_rate(_WRONG_KEYS), "Too many unknown keys came from this address"
+    )
+
     def check() -> None:
         wanted = ROUTES.get(request.endpoint or "", _ADMINS)
         if request.endpoint is None or wanted is _OPEN:
             return
-        held = keys.scopes_of(_presented_key())
-        if held is None:
-            raise RequestError(RequestCode.UNAUTHORIZED, "This key is not known here.")
-        if not held & (wanted | _ADMINS):
+        key = _key_of_request(keys, wrong_keys)
+        g.key_name = key.name
+        if rate:
+            _count(rate, key.name)
+        if not key.scopes & (wanted | _ADMINS):
             raise RequestError(
                 RequestCode.FORBIDDEN,
-                f"This needs a key of scope {_either(wanted)}; yours has {' and '.join(sorted(held))}.",
+                f"This needs a key of scope {_either(wanted)}; yours has {' and '.join(sorted(key.scopes))}.",
             )
 
     return check
+
+
+def _key_of_request(keys: Keys, wrong_keys: Rate) -> Key:
+    presented, address = _presented_key(), request.remote_addr or "unix socket"
+    wrong_keys.check(address)  # before the key is looked at, or guessing would go on
+    key = keys.find(presented)
+    if key is None:
+        wrong_keys.count(address)
+        raise RequestError(RequestCode.UNAUTHORIZED, "This key is not known here.")
+    return key
+
+
+def _count(rate: Rate, name: str) -> None:
+    """A Redis that is away is a 503 here as anywhere, since hardly a route could be served without it.
+
+    One that is full counts nothing: what only reads goes on, and submissions are refused for their own reason.
+    """
+    with contextlib.suppress(redis.OutOfMemoryError):
+        rate.count(name)
 
 
 def _presented_key() -> str:

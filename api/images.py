@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import redis
 from flask import Blueprint
 from werkzeug.datastructures import FileStorage
 
 from api import arguments
-from api.body import read_images, read_part, refuse_idempotency_key, refuse_other_parts
+from api.admission import check_memory
+from api.body import read_images, read_part, refuse_other_parts
 from api.items import payload_refusal
 from api.parts import ask, parts
 from api.submission import accept, accepted
@@ -23,10 +27,11 @@ images = Blueprint("images", __name__)
 @images.post("/v1/collections/<name>/images")
 def upload(name: str) -> Any:
     arguments.collection_name(name)
-    refuse_idempotency_key()
     files = read_images(parts().settings)
     refuse_other_parts("image", "payload")
-    return accepted(accept(name, _items(files, _payloads(read_part("payload"), len(files)))))
+    pictures = Pictures(files)
+    items = pictures.items(_payloads(read_part("payload"), len(files)))
+    return accepted(accept(name, items, keep=pictures.parked))
 
 
 @images.get("/v1/collections/<name>/images")
@@ -65,11 +70,42 @@ def _payloads(given: Any, count: int) -> list[Any]:
     return given
 
 
-def _items(files: list[FileStorage], payloads: list[Any]) -> Iterator[Item]:
-    for file, payload in zip(files, payloads, strict=True):
-        data = file.read()
-        if refusal := payload_refusal(payload):
-            yield Item(id=f"sha256:{hashlib.sha256(data).hexdigest()}", refused=refusal)
-        else:
-            sha256 = parts().uploads.park_for_ingest(data)
-            yield Item(id=f"sha256:{sha256}", upload=sha256, payload=payload or {})
+class Pictures:
+    """The files of one upload: their items, and their bytes while a chunk of them is accepted."""
+
+    def __init__(self, files: list[FileStorage]) -> None:
+        self._files = files
+        self._of_hash: dict[str, FileStorage] = {}
+
+    def items(self, payloads: list[Any]) -> Iterator[Item]:
+        """An item for each file; nothing is parked yet."""
+        for file, payload in zip(self._files, payloads, strict=True):
+            sha256 = hashlib.sha256(_bytes(file)).hexdigest()
+            id = f"sha256:{sha256}"
+            if refusal := payload_refusal(payload):
+                yield Item(id=id, refused=refusal)
+            else:
+                self._of_hash[sha256] = file
+                yield Item(id=id, upload=sha256, payload=payload or {})
+
+    @contextmanager
+    def parked(self, chunk: list[Item]) -> Iterator[None]:
+        """The chunk's bytes stand in Redis for its workers. Where it is refused inside, they are let go."""
+        parked: list[str] = []
+        try:
+            for sha256 in (item.upload for item in chunk if item.upload):
+                check_memory()
+                parked.append(parts().uploads.park_for_ingest(_bytes(self._of_hash[sha256])))
+            yield
+        except (redis.ConnectionError, redis.TimeoutError):
+            raise  # the chunk may have been accepted, and need them
+        except Exception:
+            with contextlib.suppress(redis.RedisError):
+                for sha256 in parked:
+                    parts().uploads.release(sha256)
+            raise
+
+
+def _bytes(file: FileStorage) -> bytes:
+    file.stream.seek(0)
+    return file.stream.read()

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from api import arguments, limits
-from api.body import read_items, refuse_idempotency_key
+from api.body import read_items
 from api.parts import parts
 from api.submission import accept, accepted, job_json
 from shared.contract import Failure
@@ -26,7 +26,6 @@ _FAILURE_FIELDS = ("id", "url", "code", "detail", "retryable", "attempts")
 @jobs.post("/v1/collections/<name>/jobs")
 def submit(name: str) -> Any:
     arguments.collection_name(name)
-    refuse_idempotency_key()
     return accepted(accept(name, read_items(parts().settings)))
 
 
@@ -55,7 +54,8 @@ def retry(id: str) -> Any:
     job = parts().ledger.snapshot(_job_id(id))
     if not job.failed:
         raise RequestError(RequestCode.INVALID_REQUEST, f"Nothing of job `{id}` has failed.")
-    return accepted(accept(job.collection, (failure.item for failure in parts().ledger.all_failures(id))))
+    failed = (failure.item for failure in parts().ledger.all_failures(id))
+    return accepted(accept(job.collection, failed, of_body=False))
 
 
 @jobs.get("/v1/jobs/<id>/failures")

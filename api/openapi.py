@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from api import limits
-from api.schemas import BINARY, INTEGER, SCHEMAS, STRING, Schema, array, ref, shape
+from api.schemas import BINARY, FILTER, INTEGER, SCHEMAS, STRING, Schema, array, ref, shape
 
 _JSON = "application/json"
 _CSV_TEXT = (
@@ -20,7 +20,15 @@ _SUBMIT_TEXT = (
     "The body is read as a stream, so a million items cost the server no memory; work begins while it is read. An "
     "item whose URL, id or payload cannot be used fails by itself (`bad_url`, `payload_invalid`) and harms no "
     "other. A body that is not a list of items is refused with the number of its line or item; if part of it had "
-    "been accepted by then, the problem names that job in `job`, and the job is cancelled."
+    "been accepted by then, the problem names that job in `job`, and the job is cancelled. So it is too where the "
+    "body fills the backlog (429 `backlog_full`): what was done of it stays, and sent again it costs little."
+)
+_KEY_TEXT = (
+    "1 to 255 printable ASCII characters that name this request, for each API key by itself. Sent again with the same "
+    "items, address and arguments, it answers with the job that it made and makes no second one; with others it is "
+    "422 `idempotency_conflict`; while the first is still being read, 409 `request_in_progress`. A request that "
+    "failed frees its key; one that broke off does within half a minute (longer where LOOKALIKE_READ_SECONDS is over "
+    "20): its half job is cancelled, and a new one begins. A key is kept as long as an ended job can be read."
 )
 
 
@@ -30,6 +38,10 @@ def _parameter(name: str, where: str, schema: Schema, text: str) -> dict[str, An
 
 _NAME = _parameter("name", "path", SCHEMAS["Collection"]["properties"]["name"], "The collection.")
 _JOB = _parameter("id", "path", STRING, "The job.")
+_KEY = _parameter("Idempotency-Key", "header", {**STRING, "pattern": "^[ -~]{1,255}$"}, _KEY_TEXT)
+_PROBLEM = {"$ref": "#/components/responses/Problem"}
+_LATER = {"$ref": "#/components/responses/Later"}
+_KEYED = {"409": _LATER, "422": _PROBLEM}
 _IMAGE = _parameter(
     "id", "path", STRING, "The image's id. Percent-encode it, or at least its `?` and `#`: slashes may stand."
 )
@@ -39,7 +51,7 @@ _FILTER = {
     "name": "filter",
     "in": "query",
     "description": "A filter, as in a search.",
-    "content": {_JSON: {"schema": SCHEMAS["Options"]["properties"]["filter"]}},
+    "content": {_JSON: {"schema": FILTER}},
 }
 
 
@@ -76,9 +88,11 @@ def _operation(
         operation["parameters"] = list(parameters)
     if body:
         operation["requestBody"] = body
-    operation["responses"] = {**answers, "default": {"$ref": "#/components/responses/Problem"}}
+    operation["responses"] = {**answers, "default": _PROBLEM}
     if is_open:
         operation["security"] = []
+    else:
+        operation["responses"]["429"] = _LATER
     return operation
 
 
@@ -92,7 +106,7 @@ _COLLECTIONS = {
             {
                 "201": _answer("It is made.", "Collection", "Location"),
                 "200": _answer("The same stood already.", "Collection", "Location"),
-                "409": {"$ref": "#/components/responses/Problem"},
+                "409": _PROBLEM,
             },
             _NAME,
             text="The first submission to a name that does not stand makes it too.",
@@ -119,8 +133,9 @@ _IMAGES = {
         ),
         "post": _operation(
             "Upload images to be indexed",
-            {"202": _answer("Accepted as a job.", "Job", "Location")},
+            {"202": _answer("Accepted as a job.", "Job", "Location"), **_KEYED},
             _NAME,
+            _KEY,
             text="Each image's id is `sha256:<hex>` of its bytes. `payload` is one object for all of them, or a "
             "list with one for each, in the same order.",
             body=_body(
@@ -141,7 +156,7 @@ _IMAGES = {
     "/v1/collections/{name}/images/{id}/thumbnail": {
         "get": _operation(
             "An image's thumbnail",
-            {"404": {"$ref": "#/components/responses/Problem"}},
+            {"404": _PROBLEM},
             _NAME,
             _IMAGE,
             text="None are kept yet: this answers 404.",
@@ -153,8 +168,9 @@ _JOBS = {
     "/v1/collections/{name}/jobs": {
         "post": _operation(
             "Submit images by URL",
-            {"202": _answer("Accepted as a job.", "Job", "Location")},
+            {"202": _answer("Accepted as a job.", "Job", "Location"), **_KEYED},
             _NAME,
+            _KEY,
             _parameter("url_column", "query", {**STRING, "default": "url"}, "CSV: the column of URLs."),
             _parameter("id_column", "query", {**STRING, "default": "id"}, "CSV: the column of ids."),
             _parameter("separator", "query", STRING, "CSV: what stands between several URLs in one cell."),
@@ -190,8 +206,9 @@ _JOBS = {
     "/v1/jobs/{id}/retry": {
         "post": _operation(
             "Try the failed items again",
-            {"202": _answer("Accepted as a new job of exactly those items.", "Job", "Location")},
+            {"202": _answer("Accepted as a new job of exactly those items.", "Job", "Location"), **_KEYED},
             _JOB,
+            _KEY,
         ),
     },
     "/v1/jobs/{id}/failures": {
@@ -248,7 +265,7 @@ _HEALTH = {
             "Is every part ready?",
             {
                 "200": _answer("Redis, the index and a worker of each queue.", "Ready"),
-                "503": {"$ref": "#/components/responses/Problem"},
+                "503": _PROBLEM,
             },
             is_open=True,
         )
@@ -286,7 +303,13 @@ OPENAPI: dict[str, Any] = {
             "Problem": {
                 "description": "What happened, and what to do.",
                 "content": {"application/problem+json": {"schema": ref("Problem")}},
-            }
+            },
+            "Later": {
+                "description": "Not now: `rate_limited` (this key's requests, or unknown keys from this address), "
+                "`backlog_full` (too much waits for workers, or Redis holds too much) or `request_in_progress`.",
+                "headers": {"Retry-After": {"schema": INTEGER, "description": "Seconds."}},
+                "content": {"application/problem+json": {"schema": ref("Problem")}},
+            },
         },
         "securitySchemes": {
             "key": {

@@ -38,6 +38,11 @@ _STATUS = {
     RequestCode.MODEL_CONFLICT: 409,
     RequestCode.MODEL_UNAVAILABLE: 422,
     RequestCode.JOB_CANCELLED: 409,
+    RequestCode.IDEMPOTENCY_CONFLICT: 422,
+    RequestCode.REQUEST_IN_PROGRESS: 409,
+    RequestCode.REQUEST_TIMEOUT: 408,
+    RequestCode.RATE_LIMITED: 429,
+    RequestCode.BACKLOG_FULL: 429,
     RequestCode.QUEUE_UNAVAILABLE: 503,
     RequestCode.WORKERS_UNAVAILABLE: 503,
     RequestCode.INDEX_UNAVAILABLE: 503,
@@ -53,6 +58,7 @@ _UNKNOWN_ROUTE = "Nothing stands at this address. `GET /openapi.json` lists what
 _TOO_LARGE = (
     "The body is larger than this server takes (LOOKALIKE_MAX_BODY_BYTES); send it in several requests."
 )
+_REDIS_FULL = "Redis has no memory left: nothing more is taken until workers have done some."
 _INTERNAL = "Something broke on our side. The server's log has it under this request id."
 
 
@@ -63,6 +69,14 @@ class Unprocessable(RequestError):
 def not_built(field: str) -> Unprocessable:
     """The refusal of a field of the contract that this version does not serve."""
     return Unprocessable(RequestCode.NOT_IMPLEMENTED, f"`{field}` is not built yet; leave it out.")
+
+
+class Later(RequestError):
+    """Nothing is wrong with the request but its moment; it is worth sending again `again_after` seconds."""
+
+    def __init__(self, code: RequestCode, detail: str, *, again_after: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(code, detail)
+        self.again_after = again_after
 
 
 class BrokenSubmission(LookalikeError):
@@ -100,10 +114,14 @@ def problem_of(error: Exception) -> dict[str, Any]:
             return {**error.cause, "detail": error.detail, "job": error.job}
         case Unprocessable():
             return problem(error.code, error.detail, status=422)
+        case Later():
+            return problem(error.code, error.detail) | {"retry_after": error.again_after}
         case RequestError():
             return problem(error.code, error.detail)
         case QueueUnavailable():
             return problem(RequestCode.QUEUE_UNAVAILABLE, error.detail)
+        case redis.OutOfMemoryError():
+            return problem_of(Later(RequestCode.BACKLOG_FULL, _REDIS_FULL))
         case redis.RedisError():
             return problem(RequestCode.QUEUE_UNAVAILABLE, f"Redis does not answer: {error}")
         case RequestEntityTooLarge():
@@ -123,8 +141,8 @@ def problem_response(members: dict[str, Any]) -> Response:
     )
     if members["status"] == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="lookalike"'
-    if members["status"] == 503:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if "retry_after" in members or members["status"] == 503:
+        response.headers["Retry-After"] = str(members.get("retry_after", RETRY_AFTER_SECONDS))
     return response
 
 

@@ -26,7 +26,7 @@ _ID = {
     "maxLength": MAX_ID_LENGTH,
     "description": "The client's own key. Sent again, it replaces what stood under it.",
 }
-_FILTER = {
+FILTER: Schema = {
     "type": "object",
     "description": (
         "Qdrant's filter JSON: `must`, `should`, `must_not`, … of `match`, `range`, `is_empty`, … At most "
@@ -47,7 +47,8 @@ def array(of: Schema) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    return {**schema, "type": [schema["type"], "null"]}
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return {**schema, "type": [*types, "null"]}
 
 
 def record(**properties: Schema) -> Schema:
@@ -105,9 +106,14 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Failures": record(failures=array(ref("Failure")), next_cursor=nullable(STRING)),
     "NewCollection": shape(
-        model={**STRING, "description": "By default the one that the workers run."},
+        model={
+            **nullable(STRING),
+            "minLength": 1,
+            "maxLength": limits.MAX_MODEL_LENGTH,
+            "description": "By default the one that the workers run.",
+        },
         indexes={
-            "type": "object",
+            "type": ["object", "null"],
             "additionalProperties": {"type": "string", "enum": list(FIELD_TYPES)},
             "description": "Payload fields that filters and facets will ask about.",
         },
@@ -127,12 +133,12 @@ SCHEMAS: dict[str, Schema] = {
     "Image": record(id=STRING, url=nullable(STRING), payload=OBJECT),
     "Images": record(images=array(ref("Image")), next_cursor=nullable(STRING)),
     "Options": shape(
-        filter=_FILTER,
+        filter=FILTER,
         limit={"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
         offset={"type": "integer", "minimum": 0, "maximum": 100_000, "default": 0},
         score_threshold={**NUMBER, "description": "Least cosine similarity of a hit."},
         exact={"type": "boolean", "default": False, "description": "Compare with every image."},
-        with_payload={"oneOf": [BOOLEAN, array(STRING)], "default": True},
+        with_payload={"type": ["boolean", "array"], "items": STRING, "default": True},
     ),
     "Hit": record(id=STRING, score=NUMBER, payload=OBJECT, url=nullable(STRING), thumbnail=nullable(STRING)),
     "Search": shape(
@@ -156,6 +162,10 @@ SCHEMAS: dict[str, Schema] = {
         detail={**STRING, "description": "What happened, to which item, and what to do."},
         code={"type": "string", "enum": [str(code) for code in (*RequestCode, *FailureCode)]},
         request_id={**STRING, "description": "As in the `X-Request-Id` header, and in the server's log."},
+        retry_after={
+            **INTEGER,
+            "description": "Seconds after which it is worth sending again, as `Retry-After`.",
+        },
         job={**STRING, "description": "A job that had begun when its body went wrong, and is cancelled."},
     ),
     "Alive": record(status={"type": "string", "const": "ok"}),
@@ -173,3 +183,7 @@ SCHEMAS["Query"] = {
         **SCHEMAS["Options"]["properties"],
     },
 }
+for _name in ("Options", "Query"):  # null is as good as leaving it out
+    SCHEMAS[_name]["properties"] = {
+        field: nullable(schema) for field, schema in SCHEMAS[_name]["properties"].items()
+    }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import redis
 from flask import g, jsonify, url_for
 
+from api.access import caller
+from api.admission import check_backlog
+from api.idempotency import Turn
 from api.parts import parts
 from api.problems import BrokenSubmission, Unprocessable, problem_of
 from shared.contract import INGEST_CHUNK, Item
@@ -19,30 +23,85 @@ from shared.ledger import JobSnapshot
 
 log = logging.getLogger("lookalike.api")
 
+_CHUNKS_A_LOOK = 16
 
-def accept(collection: str, items: Iterable[Item]) -> str:
+# What stands for a chunk's pictures while it is accepted; lists of URLs have none.
+Keep = Callable[[list[Item]], AbstractContextManager[None]]
+
+
+def _no_pictures(chunk: list[Item]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def accept(collection: str, items: Iterable[Item], *, of_body: bool = True, keep: Keep = _no_pictures) -> str:
     """Make the items durable as a new job, which workers begin at once; returns its id.
 
-    Where they cannot be read to their end the job is cancelled: BrokenSubmission, or the reader's own error
-    if nothing was accepted yet. redis.RedisError where the ledger is away.
+    The same request sent again under its `Idempotency-Key` returns the job that it made before. `of_body`: they came
+    in this request's body, and are what makes it the same. `keep` holds on to a chunk's pictures.
+
+    Where the items cannot be read or taken to their end the job is cancelled: BrokenSubmission, or the error itself
+    if nothing was accepted yet. redis.RedisError where the ledger is away. Of the key: the errors of `Turn`.
     """
-    ledger, size, items = parts().ledger, parts().settings.chunk_size, iter(items)
+    turn = Turn()
+    items = turn.read(items) if of_body else iter(items)
+    if turn.earlier:
+        return _replay(turn.earlier, turn, items if of_body else ())
+    try:
+        return _accept_all(collection, items, turn, keep)
+    except Exception as error:
+        if not _is_away(error):  # else the key is free by itself after a while
+            turn.give_up()
+        raise
+
+
+def _replay(job: str, turn: Turn, items: Iterable[Item]) -> str:
+    """The job that the same request made before."""
+    for _ in items:
+        pass
+    turn.require_same()
+    parts().ledger.seal_job(job)  # the API that accepted it may have died just before
+    return job
+
+
+def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) -> str:
+    """The items as a new job. Its body's fingerprint stands before it is sealed, so that a replay can seal it."""
+    ledger, size = parts().ledger, parts().settings.chunk_size
     job = None
     try:
-        while chunk := list(islice(items, size)):
-            job = job or ledger.open_job(collection)
-            _send(job, ledger.accept_chunk(job, chunk))
+        for count, chunk in enumerate(iter(lambda: list(islice(items, size)), [])):
+            if count % _CHUNKS_A_LOOK == 0:
+                check_backlog()
+            if job is None:
+                job = ledger.open_job(collection)
+                turn.began(job)
+            with keep(chunk):
+                number = ledger.accept_chunk(job, chunk)
+            _send(job, number)
         if job is None:
             raise Unprocessable(RequestCode.INVALID_BODY, "The body holds no items.")
+        turn.done()
         ledger.seal_job(job)
-    except redis.RedisError:
-        raise  # a ledger that is away cannot cancel either
+        log.info("job accepted for `%s`", caller(), extra={"request": g.request_id, "job": job})
     except Exception as error:
-        if job is None:
+        if job is None or _is_away(error) or not _cancelled(job, error):
             raise
-        ledger.cancel(job, problem_of(error)["detail"])
         raise BrokenSubmission(error, job) from error
     return job
+
+
+def _is_away(error: Exception) -> bool:
+    """A Redis that is away can do nothing about it either; one that is full still answers."""
+    return isinstance(error, redis.RedisError) and not isinstance(error, redis.OutOfMemoryError)
+
+
+def _cancelled(job: str, error: Exception) -> bool:
+    """Whether the job could be cancelled. Otherwise it is ended by the workers' reconciler, later."""
+    try:
+        parts().ledger.cancel(job, problem_of(error)["detail"])
+    except redis.RedisError as failure:
+        log.warning("job not cancelled: %s", failure, extra={"request": g.request_id, "job": job})
+        return False
+    return True
 
 
 def accepted(job: str) -> Any:

@@ -7,6 +7,7 @@ import click
 from cli.collections import collections
 from cli.ingest import ingest
 from cli.jobs import jobs
+from cli.keys import keys
 from cli.search import search
 from cli.up import up
 from shared.settings import Settings
@@ -26,7 +27,7 @@ def lookalike(context: click.Context) -> None:
         raise click.UsageError(f"A LOOKALIKE_… variable cannot be used: {error}") from error
 
 
-for command in (up, ingest, search, jobs, collections):
+for command in (up, ingest, search, jobs, collections, keys):
     lookalike.add_command(command)
 
 

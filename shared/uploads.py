@@ -16,7 +16,7 @@ redis.call('HSETNX', KEYS[1], 'data', ARGV[1])
 redis.call('HINCRBY', KEYS[1], 'references', 1)
 if redis.call('TTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 """
-_RELEASE = """
+_RELEASE = """#!lua flags=allow-oom
 if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HINCRBY', KEYS[1], 'references', -1) <= 0 then
   redis.call('DEL', KEYS[1])
 end

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from flask.testing import FlaskClient
@@ -79,6 +80,14 @@ def workers(running_workers: Workers, redis_client: object) -> Workers:
 def client_with(settings: Settings, redis_client: object) -> Callable[..., FlaskClient]:
     """The API under other settings."""
     return lambda **changes: create_app(settings.model_copy(update=changes)).test_client()
+
+
+@pytest.fixture
+def full_redis(redis_client: redis.Redis) -> Iterator[None]:
+    """Redis has used up its `maxmemory`, and takes nothing more."""
+    redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] // 2)
+    yield
+    redis_client.config_set("maxmemory", 0)
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
-from api.access import ROUTES, SCOPES, Keys
+from api.access import ROUTES
 from api.app import create_app
+from api.keys import SCOPES
 from shared.errors import StartError
 from shared.settings import Settings
 from tests.api.conftest import assert_problem
@@ -89,18 +92,102 @@ def test_some_doors_are_open(guarded: FlaskClient, path: str) -> None:
     assert guarded.get("/readyz").status_code == 503
 
 
-@pytest.mark.parametrize(
-    "spelt", ["key", "=search", "key=", "key=serach", "a=search,", "a=search,a=ingest", "ü=admin"]
-)
+@pytest.mark.parametrize("spelt", ["key", "a=search,b=serach"])
 def test_misspelt_keys_stop_the_start(settings: Settings, spelt: str) -> None:
     with pytest.raises(StartError, match="LOOKALIKE_API_KEYS, entry"):
         create_app(settings.model_copy(update={"api_keys": spelt}))
 
 
-def test_the_sentence_about_misspelt_keys_keeps_them_secret() -> None:
-    with pytest.raises(StartError) as error:
-        Keys("hush=serach")
-    assert "hush" not in str(error.value)
+@pytest.mark.parametrize("api_keys", [KEYS, None])
+@pytest.mark.parametrize(
+    "rate", ["6000", "0/minute", "-1/minute", "5/month", "5 per minute", "5/minute;1/hour", "x"]
+)
+def test_a_misspelt_rate_stops_the_start(settings: Settings, api_keys: str | None, rate: str) -> None:
+    with pytest.raises(StartError, match="LOOKALIKE_RATE_LIMIT is"):
+        create_app(settings.model_copy(update={"api_keys": api_keys, "rate_limit": rate}))
+
+
+def test_a_key_is_slowed_down_at_its_rate_and_others_are_not(
+    client_with: Callable[..., FlaskClient],
+) -> None:
+    client = client_with(api_keys=KEYS, rate_limit="3/hour")
+    assert [client.get(JOB, headers=as_key("filler")).status_code for _ in range(4)] == [404] * 3 + [429]
+    response = client.get(JOB, headers=as_key("filler"))
+    assert_problem(response, 429, "rate_limited", "3 a hour")
+    assert 1 <= int(response.headers["Retry-After"]) == response.json["retry_after"] <= 3600
+    assert client.get(JOB, headers=as_key("both")).status_code == 404
+
+
+def test_every_process_counts_on_the_same_sheet(client_with: Callable[..., FlaskClient]) -> None:
+    one, other = (client_with(api_keys=KEYS, rate_limit="3/hour") for _ in range(2))
+    codes = [client.get(JOB, headers=as_key("filler")).status_code for client in (one, other, one, other)]
+    assert codes == [404] * 3 + [429]
+
+
+def test_after_its_wait_a_key_is_heard_again(client_with: Callable[..., FlaskClient]) -> None:
+    client = client_with(api_keys=KEYS, rate_limit="2/second")
+    while (response := client.get(JOB, headers=as_key("filler"))).status_code == 404:
+        pass
+    assert response.status_code == 429
+    time.sleep(int(response.headers["Retry-After"]))
+    assert client.get(JOB, headers=as_key("filler")).status_code == 404
+
+
+def test_the_body_of_a_request_above_the_rate_is_not_read(client_with: Callable[..., FlaskClient]) -> None:
+    class Unread:
+        def read(self, size: int) -> bytes:
+            raise AssertionError("the body was read")
+
+    client = client_with(api_keys=KEYS, rate_limit="1/hour")
+    client.get(JOB, headers=as_key("filler"))
+    overrides = {"wsgi.input": Unread(), "wsgi.input_terminated": True}
+    response = client.post(
+        "/v1/collections/shop/jobs",
+        headers=as_key("filler"),
+        content_type="application/x-ndjson",
+        environ_overrides=overrides,
+    )
+    assert_problem(response, 429, "rate_limited")
+
+
+def test_open_doors_know_no_rate(client_with: Callable[..., FlaskClient]) -> None:
+    client = client_with(api_keys=KEYS, rate_limit="1/hour")
+    assert {client.get("/livez", headers=as_key("filler")).status_code for _ in range(5)} == {200}
+
+
+def test_without_a_rate_or_without_keys_none_is_slowed_down(client_with: Callable[..., FlaskClient]) -> None:
+    unlimited, keyless = client_with(api_keys=KEYS, rate_limit=None), client_with(rate_limit="1/hour")
+    assert {unlimited.get(JOB, headers=as_key("boss")).status_code for _ in range(5)} == {404}
+    assert {keyless.get(JOB).status_code for _ in range(5)} == {404}
+
+
+def test_an_address_that_guesses_keys_is_not_heard_for_a_while(guarded: FlaskClient) -> None:
+    def ask(key: str, address: str) -> TestResponse:
+        return guarded.get(JOB, headers=as_key(key), environ_overrides={"REMOTE_ADDR": address})
+
+    codes = [ask(f"guess{n}", "192.0.2.1").status_code for n in range(120)]
+    assert codes[:100] == [401] * 100
+    assert codes[-1] == 429
+    response = ask("boss", "192.0.2.1")
+    assert_problem(response, 429, "rate_limited", "unknown keys", "this address")
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert ask("boss", "192.0.2.2").status_code == 404
+    assert guarded.get("/livez", environ_overrides={"REMOTE_ADDR": "192.0.2.1"}).status_code == 200
+
+
+def test_without_redis_a_key_is_told_so_and_an_unknown_one_is_unknown(
+    client_with: Callable[..., FlaskClient],
+) -> None:
+    client = client_with(api_keys=KEYS, redis_url="unix:///nowhere/s?db=0")
+    assert_problem(client.get(JOB, headers=as_key("boss")), 503, "queue_unavailable")
+    assert_problem(client.get(JOB, headers=as_key("guess")), 401, "unauthorized")
+
+
+def test_a_full_redis_does_not_stop_a_key_from_reading(
+    client_with: Callable[..., FlaskClient], full_redis: None
+) -> None:
+    client = client_with(api_keys=KEYS)
+    assert_problem(client.get(JOB, headers=as_key("boss")), 404, "job_not_found")
 
 
 def test_scopes_are_these() -> None:

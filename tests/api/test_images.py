@@ -115,8 +115,41 @@ def test_a_body_over_its_cap_is_refused(client_with: Callable[..., FlaskClient])
     )
 
 
-def test_an_idempotency_key_is_not_ignored(client: FlaskClient) -> None:
-    assert_problem(client.post(IMAGES, headers={"Idempotency-Key": "k"}), 501, "not_implemented")
+def test_the_same_upload_under_its_key_parks_nothing_again(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    def send(*files: bytes, payload: str = "{}") -> TestResponse:
+        images = [(io.BytesIO(data), f"{n}.jpg") for n, data in enumerate(files)]
+        headers = {"Idempotency-Key": "k"}
+        return client.post(IMAGES, data={"image": images, "payload": payload}, headers=headers)
+
+    def references() -> list[bytes | None]:
+        return [redis_client.hget(f"lookalike:upload:{sha256(data)}", "references") for data in (b"a", b"b")]
+
+    first = send(b"a")
+    assert (first.status_code, references()) == (202, [b"1", None])
+    assert send(b"a").json["id"] == first.json["id"]
+    for files, payload in (([b"a", b"b"], "{}"), ([b"b"], "{}"), ([b"a"], '{"n":1}')):
+        assert_problem(send(*files, payload=payload), 422, "idempotency_conflict", first.json["id"])
+    assert references() == [b"1", None]
+
+
+def test_pictures_of_a_refused_chunk_are_let_go(
+    client_with: Callable[..., FlaskClient], redis_client: redis.Redis
+) -> None:
+    mebibytes = redis_client.info("memory")["used_memory"] // 2**20
+    files = [bytes([n]) * 2**20 for n in range(16)]
+    response = upload(client_with(max_broker_memory_mib=mebibytes + 8), *files)
+    problem = assert_problem(response, 429, "backlog_full", "MAX_BROKER_MEMORY_MIB")
+    assert redis_client.keys("lookalike:upload:*") == []
+    assert redis_client.hget(f"lookalike:job:{problem['job']}", "state") == b"cancelled"
+
+
+def test_pictures_that_redis_has_no_room_for_are_put_off(
+    client: FlaskClient, redis_client: redis.Redis, full_redis: None
+) -> None:
+    assert_problem(upload(client, b"a"), 429, "backlog_full")
+    assert redis_client.keys("lookalike:upload:*") == []
 
 
 def test_images_are_listed(client: FlaskClient, workers: Workers) -> None:

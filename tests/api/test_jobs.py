@@ -149,11 +149,6 @@ def test_a_body_without_a_length_is_counted(client_with: Callable[..., FlaskClie
     assert ledger.snapshot(problem["job"]).state == "cancelled"
 
 
-def test_what_is_not_built_is_not_ignored(client: FlaskClient) -> None:
-    response = submit(client, b"".join(lines(1)), **{"Idempotency-Key": "k"})
-    assert_problem(response, 501, "not_implemented", "Idempotency-Key")
-
-
 @pytest.mark.parametrize("name", ["-a", "_a", "a.b", "ü", "a b", "x" * 129])
 def test_a_bad_name_is_refused(client: FlaskClient, name: str) -> None:
     response = client.post(f"/v1/collections/{name}/jobs", data=b"", content_type=NDJSON)

@@ -14,5 +14,5 @@ def test_the_command_line_brings_nothing_heavy_along(heavy):
 
 def test_every_command_is_there(run):
     said = run("--help").stdout
-    for command in ("up", "ingest", "search", "jobs", "collections"):
+    for command in ("up", "ingest", "search", "jobs", "collections", "keys"):
         assert f"  {command} " in said

@@ -18,6 +18,7 @@ from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode, RequestCode, RequestError
 from shared.ledger import JobSnapshot, Ledger
 from shared.settings import Settings
+from shared.uploads import Uploads
 from tests.valkey import valkey
 
 
@@ -470,3 +471,22 @@ def test_a_sealed_job_is_on_the_disk_of_a_redis_that_has_one(tmp_path: Path, set
 
 def test_a_redis_without_a_disk_takes_jobs_all_the_same(ledger: Ledger) -> None:
     assert ledger.snapshot(open_sealed(ledger, 3)).state == "queued"
+
+
+def test_a_full_redis_takes_no_more_and_still_drains(settings: Settings) -> None:
+    with valkey("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as url:
+        client = connect_redis(settings.model_copy(update={"redis_url": url}))
+        ledger, uploads = Ledger(client, settings), Uploads(client, settings)
+        job = open_sealed(ledger, 5)
+        sha256 = uploads.park_for_ingest(b"picture")
+        with contextlib.suppress(redis.OutOfMemoryError):
+            for n in range(10_000):
+                client.set(f"filler:{n}", bytes(10_000))
+        with pytest.raises(redis.OutOfMemoryError):
+            open_sealed(ledger, 5)
+        chunk = claimed(ledger, job, 1)
+        assert ledger.renew(chunk) == "held"
+        assert ledger.commit(all_indexed(chunk))
+        assert ledger.snapshot(job).state == "done"
+        uploads.release(sha256)
+        assert uploads.read(sha256) is None
