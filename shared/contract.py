@@ -92,16 +92,21 @@ FAILURES = TypeAdapter(list[Failure])
 
 
 @dataclass(frozen=True)
-class ChunkReport:
-    """What a worker says of a chunk when everything that it wrote is durable.
+class PutOff:
+    """Items that have not ended: they are fetched again after `pause` seconds. So far they were, `fetches` times."""
 
-    The items of `put_off` have not ended: they are fetched again after `pause` seconds.
-    """
+    items: list[Item]
+    fetches: int
+    pause: float
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What a worker says of a chunk when everything that it wrote is durable."""
 
     chunk: Chunk
     outcomes: list[ItemOutcome]
-    put_off: list[Item] = field(default_factory=list)
-    pause: float = 0.0
+    put_off: list[PutOff] = field(default_factory=list)
 
     def count(self, status: str) -> int:
         return sum(outcome.status == status for outcome in self.outcomes)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import redis
 
-from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item
+from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item, PutOff
 from shared.errors import FailureCode, RequestCode, RequestError
 from shared.settings import Settings
 
@@ -215,9 +215,7 @@ class Ledger:
                 report.count("failed"),
                 rows,
                 len(report.put_off),
-                _packed_items(report.put_off) if report.put_off else b"",
-                int(report.pause * 1000),
-                report.chunk.fetches + 1,
+                *(word for later in report.put_off for word in _put_off(later)),
                 *(part for pair in codes.items() for part in pair),
             )
         )
@@ -330,6 +328,10 @@ def _pack(data: bytes) -> bytes:
 
 def _packed_items(items: Sequence[Item]) -> bytes:
     return _pack(ITEMS.dump_json(list(items), exclude_defaults=True))
+
+
+def _put_off(later: PutOff) -> tuple[int, bytes, int, int]:
+    return len(later.items), _packed_items(later.items), int(later.pause * 1000), later.fetches
 
 
 def _pieces(items: Sequence[Item]) -> list[list[Item]]:

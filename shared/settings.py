@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     qdrant_url: str | None = _knob(
         None, "A Qdrant server. Takes the embedded store's place.", env="QDRANT_URL"
     )
-    qdrant_api_key: str | None = _knob(None, "The Qdrant server's API key.", env="QDRANT_API_KEY")
+    qdrant_api_key: str | None = _knob(None, "The Qdrant server's API key.", env="QDRANT_API_KEY", repr=False)
     store_socket: Path | None = _knob(
         None, "Unix socket of the embedded store's process. `lookalike up` sets it."
     )
@@ -123,6 +123,7 @@ class Settings(BaseSettings):
         {},
         'Headers for your own hosts, JSON by origin: `{"https://cdn.shop.example": {"Authorization": "Bearer …"}}`. '
         "They follow no redirect to another origin.",
+        repr=False,
     )
 
     # Decoding
@@ -140,6 +141,7 @@ class Settings(BaseSettings):
         None,
         "`key=scope+scope,key=scope`, keys plain or as `lookalike keys` hashes them; scopes are search, ingest "
         "and admin. Unset: open, on loopback only.",
+        repr=False,
     )
     rate_limit: str | None = _knob(
         "6000/minute", "Requests of one key: `<count>/<second, minute, hour or day>`. Empty: no limit."
@@ -168,7 +170,7 @@ class Settings(BaseSettings):
 
     # The command line
     url: str = _knob("http://127.0.0.1:8080", "The API that the command line talks to.")
-    api_key: str | None = _knob(None, "The key that the command line sends.")
+    api_key: str | None = _knob(None, "The key that the command line sends.", repr=False)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _knob("INFO", "Least level that is logged.")
 

@@ -22,7 +22,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -237,6 +237,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.wfile.write(piece)
 
+    def flood(self, head: bytes, piece: bytes) -> None:
+        """`head`, and then `piece` again and again until the client has had enough."""
+        self.raw(head)
+        while not self.server.stopping.is_set():
+            self.wfile.write(piece)
+
     def option(self, name: str, default: str) -> str:
         return parse_qs(urlsplit(self.path).query).get(name, [default])[0]
 
@@ -291,10 +297,10 @@ def _redirect(handler: _Handler) -> None:
         handler.answer(b"elsewhere", status=int(handler.option("status", "302")), Location=to)
 
 
-def _redirect_with_an_endless_body(handler: _Handler) -> None:
-    handler.raw(b"HTTP/1.1 302 Found\r\nLocation: /jpeg/1.jpg\r\nConnection: close\r\n\r\n")
-    while not handler.server.stopping.is_set():
-        handler.wfile.write(bytes(100_000))
+def _status(handler: _Handler) -> None:
+    retry_after = handler.option("retry-after", "")
+    headers = {"Retry_After": retry_after} if retry_after else {}
+    handler.answer(b"", status=int(handler.option("code", "500")), **headers)
 
 
 def _truncated(handler: _Handler) -> None:
@@ -318,9 +324,57 @@ def _reset(handler: _Handler) -> None:
     handler.connection.close()
 
 
+def _reset_midway(handler: _Handler) -> None:
+    handler.raw(_OK + b"Content-Length: 50000\r\n\r\n" + bytes(20_000))
+    _reset(handler)
+
+
+def _many_headers(handler: _Handler) -> None:
+    headers = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(10_000))
+    handler.raw(_OK + headers + b"Content-Length: 1\r\n\r\nx")
+
+
+@lru_cache
+def gzip_bomb(size: int = 2**30) -> bytes:
+    """`size` zero bytes in about a thousandth of that."""
+    deflate = zlib.compressobj(9, wbits=31)
+    block = bytes(2**20)
+    return b"".join(deflate.compress(block) for _ in range(size // len(block))) + deflate.flush()
+
+
+_CHUNKED = _OK + b"Transfer-Encoding: chunked\r\n\r\n"
+_BLOCK = b"x" * 60_000
+ENDLESS: dict[str, tuple[bytes, bytes]] = {
+    "/endless-body": (_OK + b"Connection: close\r\n\r\n", _BLOCK),
+    "/endless-status-line": (b"HTTP/1.1 200 ", _BLOCK),
+    "/endless-header-line": (_OK + b"X-Long: ", _BLOCK),
+    "/endless-headers": (_OK, b"X-More: y\r\n"),
+    "/endless-continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+    "/endless-continue-headers": (b"", b"HTTP/1.1 100 Continue\r\nX: " + _BLOCK + b"\r\n\r\n"),
+    "/endless-early-hints": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000),
+    "/endless-chunk-size": (_CHUNKED, b"0" * 60_000),
+    "/endless-chunk-extension": (_CHUNKED + b"1;", _BLOCK),
+    "/endless-chunk-extensions": (_CHUNKED, b"1;" + _BLOCK + b"\r\nx\r\n"),
+    "/endless-small-chunks": (_CHUNKED, b"1\r\nx\r\n" * 1000),
+    "/endless-trailers": (_CHUNKED + b"1\r\nx\r\n0\r\n", b"X-More: y\r\n" * 1000),
+    "/endless-trailer-line": (_CHUNKED + b"1\r\nx\r\n0\r\nX-Long: ", _BLOCK),
+    "/redirect-endless": (
+        b"HTTP/1.1 302 Found\r\nLocation: /jpeg/1.jpg\r\nConnection: close\r\n\r\n",
+        _BLOCK,
+    ),
+    "/error-endless": (b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n", _BLOCK),
+}
+
+
 def _slow(handler: _Handler) -> None:
     if not handler.server.stopping.wait(float(handler.option("seconds", "30"))):
         handler.answer(jpeg(1))
+
+
+def _flaky(handler: _Handler) -> None:
+    """A bad gateway for the first `?fails=` requests of this server, and a picture from then on."""
+    broken = handler.server.requests["/flaky"] <= int(handler.option("fails", "1"))
+    handler.answer(b"later" if broken else jpeg(1), status=502 if broken else 200)
 
 
 def _cookie(handler: _Handler) -> None:
@@ -334,7 +388,7 @@ def _cookie(handler: _Handler) -> None:
 HOSTILE: dict[str, Callable[[_Handler], None]] = {
     "/missing": lambda handler: handler.answer(b"gone", status=404, type="text/plain"),
     "/error": lambda handler: handler.answer(b"later", status=503, Retry_After="30"),
-    "/status": lambda handler: handler.answer(b"", status=int(handler.option("code", "500"))),
+    "/status": _status,
     "/dribble": _dribble,
     "/dribble-headers": _dribble_headers,
     "/huge": _huge,
@@ -343,17 +397,27 @@ HOSTILE: dict[str, Callable[[_Handler], None]] = {
     "/endless": _endless,
     "/redirect": _redirect,
     "/redirect-loop": lambda handler: handler.answer(b"", status=302, Location="/redirect-loop"),
-    "/redirect-endless": _redirect_with_an_endless_body,
     "/html.jpg": lambda handler: handler.answer(b"<!doctype html><title>Sorry</title>" * 20),
     "/truncated.jpg": _truncated,
     "/short.jpg": _short,
     "/short-chunked": _short_chunked,
     "/bomb.png": lambda handler: handler.answer(bomb_png(), type="image/png"),
+    "/gzip-bomb": lambda handler: handler.answer(gzip_bomb(), Content_Encoding="gzip"),
     "/gzip": lambda handler: handler.answer(gzip.compress(jpeg(1)), Content_Encoding="gzip"),
     "/empty": lambda handler: handler.answer(b""),
     "/reset": _reset,
+    "/reset-midway": _reset_midway,
+    "/many-headers": _many_headers,
+    "/http-0.9": lambda handler: handler.raw(b"<html>no status line</html>" * 100),
+    "/length-too-small": lambda handler: handler.answer(jpeg(1), Content_Length="10"),
+    "/length-negative": lambda handler: handler.raw(_OK + b"Content-Length: -1\r\n\r\n", bytes(100)),
+    "/length-twice": lambda handler: handler.raw(
+        _OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef"
+    ),
     "/slow": _slow,
     "/cookie": _cookie,
+    "/flaky": _flaky,
+    **{path: partial(_Handler.flood, head=head, piece=piece) for path, (head, piece) in ENDLESS.items()},
 }
 
 

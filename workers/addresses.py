@@ -114,12 +114,15 @@ class Addresses:
             lookup.cancel()  # one that still waits for a thread must not keep other names waiting
             self._lookups.pop(host, None)
             raise ItemError(
-                FailureCode.TIMEOUT, f"`{url}`: the name `{host}` was not resolved in time."
+                FailureCode.TIMEOUT, f"`{url}`: the name `{host}` was not resolved in time.", again_after=0
             ) from error
         except (OSError, UnicodeError) as error:
             self._lookups.pop(host, None)
+            may_pass = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
             raise ItemError(
-                FailureCode.DNS_FAILED, f"`{url}`: the name `{host}` does not resolve ({error})."
+                FailureCode.DNS_FAILED,
+                f"`{url}`: the name `{host}` does not resolve ({error}).",
+                again_after=0 if may_pass else None,
             ) from error
 
     def _lookup(self, host: str) -> Future[list[tuple[Any, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -16,10 +17,11 @@ TICK = 0.2  # seconds between two looks at the deadlines
 
 
 class Attempt:
-    """One fetch in time: what is left for it, and the socket that is shut when nothing is."""
+    """One fetch: the time and the bytes that are left for it, and the socket that is shut when no time is."""
 
     def __init__(self, addresses: Addresses, seconds: float) -> None:
         self.url = ""
+        self.bytes_left = 0
         self.reused = False
         self.over = False
         self._addresses = addresses
@@ -39,7 +41,18 @@ class Attempt:
         return ItemError(
             FailureCode.TIMEOUT,
             f"`{self.url}` did not arrive within {self._seconds:g} s (LOOKALIKE_FETCH_TIMEOUT).",
+            again_after=0,
         )
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Time that is not the host's own, and so does not count."""
+        left = self.remaining()
+        self._ends = math.inf
+        try:
+            yield
+        finally:
+            self._ends = time.monotonic() + left
 
     def connect(self, host: str, port: int) -> socket.socket:
         """A connection to one of the host's addresses, each of which was checked; they share the time left."""

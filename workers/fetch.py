@@ -1,14 +1,15 @@
 """URL → bytes: the one door to the outside network.
 
-requests' adapter does HTTP; what is ours is where a connection may go and how long all of it may take. requests'
-Session is left out: even when told not to follow a redirect it reads that answer's whole body into memory, and
-it would keep cookies and look for proxies.
+requests' adapter does HTTP; what is ours is where a connection may go, how long all of it may take and how much may
+come. requests' Session is left out: even when told not to follow a redirect it reads that answer's whole body into
+memory, and it would keep cookies and look for proxies.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import socket
 import ssl
 import sys
@@ -30,11 +31,13 @@ from shared.errors import FailureCode, ItemError
 from shared.settings import Settings
 from workers.addresses import Addresses, is_plain_host
 from workers.deadlines import CURRENT, Attempt, Deadlines
+from workers.hosts import Hosts, headers_by_origin, origin_of, seconds_to_wait
 
 MAX_URL_BYTES = 8192
 _SHOWN = 200  # characters of a URL in an error's sentence
 _READ = 64 * 1024  # bytes of a body that are read at once
 _SPARE = 16 * 1024  # bytes of an unwanted body that are read so that its connection can be kept
+_WRAPPING = 2**20  # bytes that heads, chunk lines and trailers may add to twice the largest body
 _HOSTS = 64  # hosts whose idle connections are kept
 _TRY_AGAIN = frozenset({408, 425, 429})
 
@@ -54,22 +57,29 @@ class Fetcher:
     """Fetches from any number of threads; they share its connections, its DNS answers and its TLS context."""
 
     def __init__(self, settings: Settings) -> None:
+        """StartError where the operator's own headers are misspelt."""
         self._max_bytes = settings.fetch_max_bytes
         self._max_redirects = settings.fetch_max_redirects
-        self._headers = CaseInsensitiveDict(
-            {"User-Agent": settings.fetch_user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-        )
+        own = {"User-Agent": settings.fetch_user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self._headers = CaseInsensitiveDict(own)
+        self._operator_headers = {
+            origin: CaseInsensitiveDict([*own.items(), *headers.items()])
+            for origin, headers in headers_by_origin(settings.fetch_headers).items()
+        }
         self._addresses = Addresses(settings.fetch_allow, settings.fetch_threads)
         self._adapter = _Adapter(settings.fetch_threads)
         self._deadlines = Deadlines(settings.fetch_timeout)
+        self._hosts = Hosts(settings.fetch_per_host)
 
     def fetch(self, url: str) -> Fetched:
         """The bytes behind `url`, at most `fetch_max_bytes`, within `fetch_timeout`.
 
-        Raises ItemError and nothing else. Whether the bytes are a picture is not judged here.
+        A short wait for the host's turn (`workers.hosts`) comes on top. Raises ItemError and nothing else, with
+        `again_after` where the fault may pass. Whether the bytes are a picture is not judged here.
         """
         outer = sys.exception()
         with self._deadlines.attempt(self._addresses) as attempt:
+            attempt.bytes_left = 2 * self._max_bytes + _WRAPPING
             try:
                 return self._follow(url, attempt)
             except _BROKEN as error:
@@ -83,23 +93,36 @@ class Fetcher:
     def _follow(self, url: str, attempt: Attempt) -> Fetched:
         hop = url
         for _ in range(self._max_redirects + 1):
-            target = _parse(hop)
-            attempt.url = _shown(target.url)
-            response = self._send(target, attempt)
-            try:
-                if not response.is_redirect:
-                    return Fetched(self._body(response, attempt), target.url)
-            finally:
-                _leave(response)
-            hop = _redirected(target.url, response.headers["Location"])
+            answer = self._take(_parse(hop), attempt)
+            if isinstance(answer, Fetched):
+                return answer
+            hop = answer
         raise ItemError(
             FailureCode.TOO_MANY_REDIRECTS,
             f"`{_shown(url)}` was redirected more than {self._max_redirects} times.",
         )
 
-    def _send(self, target: Url, attempt: Attempt) -> requests.Response:
+    def _take(self, target: Url, attempt: Attempt) -> Fetched | str:
+        """The body behind one URL, or the URL that it redirects to."""
+        attempt.url = _shown(target.url)
+        assert target.scheme is not None
+        assert target.host is not None
+        origin = origin_of(target.scheme, target.host, target.port)
+        with attempt.standing_still():
+            turn = self._hosts.turn(origin, attempt.url)
+        with turn:
+            response = self._send(target.url, self._operator_headers.get(origin, self._headers), attempt)
+            try:
+                turn.answered(response.status_code, seconds_to_wait(response.headers.get("Retry-After")))
+                if response.is_redirect:
+                    return _redirected(target.url, response.headers["Location"])
+                return Fetched(self._body(response, attempt), target.url)
+            finally:
+                _leave(response)
+
+    def _send(self, url: str, headers: CaseInsensitiveDict[str], attempt: Attempt) -> requests.Response:
         request = requests.PreparedRequest()
-        request.method, request.url, request.headers = "GET", target.url, self._headers
+        request.method, request.url, request.headers = "GET", url, headers
         while True:
             attempt.reused = True
             try:
@@ -124,10 +147,11 @@ class Fetcher:
     def _check_head(self, response: requests.Response, url: str) -> None:
         status = response.status_code
         if status != 200:
+            may_pass = status in _TRY_AGAIN or status >= 500
             raise ItemError(
                 FailureCode.HTTP_STATUS,
                 f"`{url}` answered with status {status}.",
-                retryable=status in _TRY_AGAIN or status >= 500,
+                again_after=seconds_to_wait(response.headers.get("Retry-After")) if may_pass else None,
             )
         for header, plain in ("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked"):
             encoding = response.headers.get(header, plain)
@@ -203,15 +227,53 @@ def _explained(chain: list[BaseException], attempt: Attempt) -> ItemError:
     if attempt.over or isinstance(cause, TimeoutError):
         return attempt.too_late()
     reason = _shown(str(cause) or type(cause).__name__)
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         return ItemError(FailureCode.TLS_FAILED, f"`{attempt.url}`: TLS failed ({reason}).")
     if any(isinstance(link, http.client.IncompleteRead) for link in chain):
-        return ItemError(FailureCode.TRUNCATED, f"`{attempt.url}` ended before its body was complete.")
-    return ItemError(FailureCode.CONNECT_FAILED, f"`{attempt.url}`: the connection failed ({reason}).")
+        return ItemError(
+            FailureCode.TRUNCATED, f"`{attempt.url}` ended before its body was complete.", again_after=0
+        )
+    return ItemError(
+        FailureCode.CONNECT_FAILED, f"`{attempt.url}`: the connection failed ({reason}).", again_after=0
+    )
+
+
+class _Metered(io.RawIOBase):
+    """What a connection brings, counted as it comes: heads, chunk lines and trailers too, which no body cap sees."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = self._raw.readinto(buffer)
+        attempt = CURRENT.get()
+        attempt.bytes_left -= count or 0
+        if attempt.bytes_left < 0:
+            raise ItemError(
+                FailureCode.TOO_LARGE,
+                f"`{attempt.url}` sent more than twice the largest body (LOOKALIKE_FETCH_MAX_BYTES), most of it "
+                "no body: headers, chunk lines or redirects.",
+            )
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fp = io.BufferedReader(_Metered(self.fp.detach()))
 
 
 class _Connection(HTTPConnection):
     """Opens no socket itself: the thread's own fetch does, to an address that was checked."""
+
+    response_class = _Answer
 
     def _new_conn(self) -> socket.socket:
         return CURRENT.get().connect(self.host, self.port)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from shared.contract import SYSTEM_KEY, Chunk, ChunkReport, Item, ItemOutcome
+from shared.contract import SYSTEM_KEY, Chunk, ChunkReport, Item, ItemOutcome, PutOff
 from shared.errors import FailureCode, ItemError
 from shared.settings import Settings
 from workers.decode import Picture
+from workers.hosts import NoTurn
 from workers.index.interface import Point
 from workers.lease import LeaseState
 from workers.parts import Parts
@@ -44,7 +45,8 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
     parts.index.create(chunk.collection, parts.embedder.card)
     standing = parts.index.retrieve(chunk.collection, [item.id for item in chunk.items])
     prepared = parts.pool.map(lambda item: _prepare(item, standing.get(item.id), parts), chunk.items)
-    writes = Writes(chunk, standing, parts.embedder.card.fingerprint, Patience(chunk, parts.settings))
+    patience = Patience(chunk, parts.settings)
+    writes = Writes(chunk, standing, parts.embedder.card.fingerprint, patience)
     for item, ready in zip(chunk.items, prepared, strict=True):
         writes.add(item, ready)
     match lease():
@@ -56,7 +58,7 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
         parts.index.upsert(chunk.collection, list(writes.points.values()))
     if writes.payloads:
         parts.index.set_payloads(chunk.collection, writes.payloads)
-    return ChunkReport(chunk, writes.outcomes, writes.put_off, writes.pause)
+    return ChunkReport(chunk, writes.outcomes, patience.put_off())
 
 
 def exhausted(chunk: Chunk, last_error: str | None) -> ChunkReport:
@@ -71,17 +73,36 @@ def hopeless(chunk: Chunk, reason: str) -> ChunkReport:
 
 
 class Patience:
-    """How long an item is worth another fetch: so many fetches, pauses that triple, a longer Retry-After kept."""
+    """The items that are worth another fetch: so many fetches, pauses that triple, a longer Retry-After kept.
+
+    An item that had no turn at its host was not fetched, so that costs it none.
+    """
 
     def __init__(self, chunk: Chunk, settings: Settings) -> None:
-        self._left = settings.fetch_attempts - chunk.fetches - 1
+        self._fetches = chunk.fetches + 1
+        self._most = settings.fetch_attempts
         self._pause = settings.fetch_retry_seconds * 3**chunk.fetches
+        self._waiting: dict[int, list[tuple[Item, float]]] = {}  # by the fetches so far
 
-    def pause(self, error: ItemError) -> float | None:
-        """Seconds until the next fetch, None where this one was the last."""
-        if error.again_after is None or self._left <= 0 or error.again_after > _LONGEST_PAUSE_SECONDS:
-            return None
-        return max(error.again_after, self._pause)
+    def bears(self, item: Item, error: ItemError) -> bool:
+        """Whether the item is put off for this fault."""
+        if error.again_after is None:
+            return False
+        if isinstance(error, NoTurn):
+            fetches = self._fetches - 1
+        elif self._fetches < self._most and error.again_after <= _LONGEST_PAUSE_SECONDS:
+            fetches = self._fetches
+        else:
+            return False
+        self._waiting.setdefault(fetches, []).append((item, max(error.again_after, self._pause)))
+        return True
+
+    def put_off(self) -> list[PutOff]:
+        """What waits, for as long as its most patient item must."""
+        return [
+            PutOff([item for item, _ in waiting], fetches, max(pause for _, pause in waiting))
+            for fetches, waiting in self._waiting.items()
+        ]
 
 
 class Writes:
@@ -97,8 +118,6 @@ class Writes:
         self.points: dict[str, Point] = {}
         self.payloads: dict[str, dict[str, Any]] = {}
         self.outcomes: list[ItemOutcome] = []
-        self.put_off: list[Item] = []
-        self.pause = 0.0
         self._seen: set[str] = set()
 
     def add(self, item: Item, ready: Prepared | ItemError) -> None:
@@ -112,14 +131,10 @@ class Writes:
             self._fail(item, error)
 
     def _fail(self, item: Item, error: ItemError) -> None:
-        pause = self._patience.pause(error)
-        if pause is None:
-            tries = self._chunk.fetches + 1
-            outcome = ItemOutcome(item, "failed", error.code, error.detail, error.retryable, tries)
+        if not self._patience.bears(item, error):
+            attempts = self._chunk.fetches + 1
+            outcome = ItemOutcome(item, "failed", error.code, error.detail, error.retryable, attempts)
             self.outcomes.append(outcome)
-        else:
-            self.put_off.append(item)
-            self.pause = max(self.pause, pause)
 
     def _indexed(self, ready: Prepared) -> ItemOutcome:
         assert ready.vector is not None

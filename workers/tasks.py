@@ -96,7 +96,7 @@ def _record(report: ChunkReport) -> None:
         log.info(
             "chunk done: %d indexed, %d unchanged, %d failed, %d put off",
             *(report.count(status) for status in ("indexed", "unchanged", "failed")),
-            len(report.put_off),
+            sum(len(later.items) for later in report.put_off),
             extra={"job": report.chunk.job, "chunk": report.chunk.number},
         )
         for outcome in report.outcomes:

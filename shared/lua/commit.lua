@@ -1,19 +1,20 @@
--- ARGV: job, chunk, ttl, indexed, unchanged, failed, packed failure rows, how many items are put off, their packed body,
--- ms until they are fetched again, how often they were fetched, then code, count, code, count …
+-- ARGV: job, chunk, ttl, indexed, unchanged, failed, packed failure rows, how many groups of items are put off, of each
+-- {items, packed body, ms until they are fetched again, how often they were fetched}, then code, count, code, count …
 -- The first commit of a chunk moves the counters and keeps its failures; a second finds no chunk and is a no-op.
--- What is put off becomes a chunk of its own, in the same step.
+-- Each group that is put off becomes a chunk of its own, in the same step.
 local job, n, now = ARGV[1], ARGV[2], now_ms()
+local codes = 9 + 4 * ARGV[8]
 if redis.call('HEXISTS', key(job, 'chunks'), n) == 0 then return 0 end
 redis.call('HINCRBY', key(job), 'indexed', ARGV[4])
 redis.call('HINCRBY', key(job), 'unchanged', ARGV[5])
 redis.call('HINCRBY', key(job), 'failed', ARGV[6])
 redis.call('DECRBY', PENDING, ARGV[4] + ARGV[5] + ARGV[6])
-for i = 12, #ARGV, 2 do redis.call('HINCRBY', key(job), 'code:' .. ARGV[i], ARGV[i + 1]) end
+for i = codes, #ARGV, 2 do redis.call('HINCRBY', key(job), 'code:' .. ARGV[i], ARGV[i + 1]) end
 if ARGV[7] ~= '' then redis.call('RPUSH', key(job, 'failures'), 'F' .. ARGV[7]) end
 forget_chunk(job, n)
-if tonumber(ARGV[8]) > 0 then
-  local later = add_chunk(job, ARGV[8], ARGV[9], now + ARGV[10])
-  redis.call('HSET', key(job, 'leases'), 'fetches:' .. later, ARGV[11])
+for i = 9, codes - 1, 4 do
+  local later = add_chunk(job, ARGV[i], ARGV[i + 1], now + ARGV[i + 2])
+  redis.call('HSET', key(job, 'leases'), 'fetches:' .. later, ARGV[i + 3])
   if redis.call('HGET', key(job), 'state') == 'cancelled' then cancel_chunk(job, later) end
 end
 finish_if_ended(job, now, ARGV[3])

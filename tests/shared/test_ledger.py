@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from shared.broker import connect_redis
-from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
+from shared.contract import Chunk, ChunkReport, Item, ItemOutcome, PutOff
 from shared.errors import FailureCode, RequestCode, RequestError
 from shared.ledger import JobSnapshot, Ledger
 from shared.settings import Settings
@@ -427,17 +427,18 @@ def test_what_is_put_off_stays_pending_and_comes_again_with_its_fetches(ledger: 
     job = open_sealed(ledger, 5)
     chunk = claimed(ledger, job, 1)
     done = [ItemOutcome(item, "indexed") for item in chunk.items[:3]]
-    report = ChunkReport(chunk, done, put_off=chunk.items[3:], pause=0.05)
+    report = ChunkReport(chunk, done, [PutOff(chunk.items[3:4], 1, 0.05), PutOff(chunk.items[4:], 0, 0.1)])
     assert ledger.commit(report)
     assert not ledger.commit(report)
     between = ledger.snapshot(job)
     assert (between.state, between.indexed, between.pending) == ("running", 3, 2)
     assert balanced(between)
     assert ledger.overdue(10) == []
-    until(lambda: ledger.overdue(10) == [(job, 2)])
-    again = claimed(ledger, job, 2)
-    assert ([item.id for item in again.items], again.fetches, again.attempt) == (["i3", "i4"], 1, 1)
-    ledger.commit(all_indexed(again))
+    for number, id, fetches in ((2, "i3", 1), (3, "i4", 0)):
+        until(lambda number=number: ledger.overdue(10) == [(job, number)])
+        again = claimed(ledger, job, number)
+        assert ([item.id for item in again.items], again.fetches, again.attempt) == ([id], fetches, 1)
+        ledger.commit(all_indexed(again))
     assert ledger.snapshot(job).state == "done"
 
 
@@ -445,7 +446,7 @@ def test_what_is_put_off_when_its_job_was_cancelled_ends_at_once(ledger: Ledger)
     job = open_sealed(ledger, 4)
     chunk = claimed(ledger, job, 1)
     ledger.cancel(job)
-    ledger.commit(ChunkReport(chunk, [], put_off=chunk.items, pause=60))
+    ledger.commit(ChunkReport(chunk, [], [PutOff(chunk.items, 1, 60)]))
     end = ledger.snapshot(job)
     assert (end.pending, end.failures, end.finished_at is not None) == (0, {"cancelled": 4}, True)
     assert ledger.pending_items() == 0
@@ -479,9 +480,10 @@ def test_a_full_redis_takes_no_more_and_still_drains(settings: Settings) -> None
         ledger, uploads = Ledger(client, settings), Uploads(client, settings)
         job = open_sealed(ledger, 5)
         sha256 = uploads.park_for_ingest(b"picture")
-        with contextlib.suppress(redis.OutOfMemoryError):
-            for n in range(10_000):
-                client.set(f"filler:{n}", bytes(10_000))
+        for size in (10_000, 100, 1):
+            with contextlib.suppress(redis.OutOfMemoryError):
+                for n in range(1_000_000):
+                    client.set(f"filler:{size}:{n}", bytes(size))
         with pytest.raises(redis.OutOfMemoryError):
             open_sealed(ledger, 5)
         chunk = claimed(ledger, job, 1)

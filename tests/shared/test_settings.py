@@ -68,3 +68,13 @@ def test_celery_is_told_of_unix_sockets_in_its_own_words() -> None:
         == "redis+socket:///run/b.sock?virtual_host=3"
     )
     assert Settings(redis_url="redis://h:1/0").celery_url == "redis://h:1/0"
+
+
+def test_no_secret_shows_when_settings_are_printed() -> None:
+    settings = Settings(
+        api_keys="secret-1=admin",
+        api_key="secret-2",
+        qdrant_api_key="secret-3",
+        fetch_headers={"https://cdn.example": {"X-Token": "secret-4"}},
+    )
+    assert "secret" not in repr(settings) + str(settings)

@@ -30,6 +30,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         LOOKALIKE_RESEND_SECONDS="3",
         LOOKALIKE_RECONCILE_SECONDS="1",
         LOOKALIKE_CHUNK_SIZE="16",
+        LOOKALIKE_FETCH_ATTEMPTS="2",
+        LOOKALIKE_FETCH_RETRY_SECONDS="0.5",
     )
     stack.start()
     yield stack

@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 from tests.image_server import ImageServer, jpeg
+from tests.system.conftest import IMAGES_HOST
 from tests.system.stack import Stack
 
 
@@ -63,9 +64,19 @@ def test_every_bad_url_has_its_code_and_all_others_are_indexed(
     end = stack.ended(job)
     rows = stack.failures(job)
     assert {id: row["code"] for id, row in rows.items()} == expected
-    assert all(row["detail"] and row["attempts"] == 1 for row in rows.values())
+    assert all(row["detail"] for row in rows.values())
+    assert rows["/dribble"]["attempts"] == 2  # it might have passed
+    assert rows["/missing"]["attempts"] == 1
     assert (end["indexed"], end["failed"]) == (20, len(expected))
     assert sum(end["failures"].values()) == end["failed"]
+
+
+def test_a_fault_that_passes_fails_nobody(stack: Stack, images: ImageServer, collection: str) -> None:
+    with ImageServer(host=IMAGES_HOST) as server:
+        flaky = [{"url": server.url(f"/flaky?fails=3&n={n}")} for n in range(3)]
+        end = stack.ended(stack.submit(collection, flaky + good(images, 5)))
+        assert server.requests["/flaky"] == 6
+    assert (end["indexed"], end["unchanged"], end["failed"]) == (8, 0, 0)
 
 
 def test_failures_come_as_a_download_too(stack: Stack, images: ImageServer, collection: str) -> None:

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from shared.errors import FailureCode, ItemError
+from tests.dns_server import PUBLIC, Zone, seen_here, seen_in_own_network, why_no_own_network
 from workers.addresses import Addresses, is_plain_host, is_public
 
 INTERNAL = """
@@ -21,7 +23,7 @@ INTERNAL = """
     100::1 2001::1 2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:10::1 2001:20::1 2001:db8::1 2002:a00:5:: 2002:7f00:1::
     2002:808:808:: 3fff::1 4000::1 5f00::1 fc00::1 fd00:ec2::254 fd20:ce::254 fe80::1 fe80::1%eth0 fec0::1 ff02::1
 """
-PUBLIC = """
+ON_THE_INTERNET = """
     1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.1 100.63.255.255 100.128.0.1 126.255.255.255 128.0.0.1 168.63.129.15
     172.15.255.255 172.32.0.1 192.0.1.1 198.17.255.255 198.20.0.1 223.255.255.255
     2606:4700:4700::1111 2a00:1450:4001::200e 2001:4860:4860::8888 ::ffff:8.8.8.8 64:ff9b::8.8.8.8
@@ -41,7 +43,7 @@ def test_an_internal_address_is_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize("address", PUBLIC.split())
+@pytest.mark.parametrize("address", ON_THE_INTERNET.split())
 def test_an_address_on_the_internet_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
@@ -60,7 +62,7 @@ def test_an_honest_host_is_plain(host: str) -> None:
 
 
 class Names:
-    """Stands in for the resolver's answers: there is no DNS zone of our own to ask."""
+    """Stands in for the resolver where a test must hold its answer back or count the questions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: dict[str, list[str]] = {}
@@ -194,3 +196,243 @@ def test_the_memory_of_names_is_bounded(
         names.answers[f"{number}.example"] = ["8.8.8.8"]
         resolve(addresses, f"{number}.example")
     assert len(addresses._lookups) <= 10
+
+
+def test_only_a_failed_lookup_that_may_pass_says_so(names: Names, addresses: Addresses) -> None:
+    assert failure(addresses, "nowhere.example").again_after is None
+    names.answering.clear()
+    assert failure(addresses, "slow.example", seconds=0.1).again_after == 0
+
+
+# What a stranger's URL may be lured to. Nothing here may so much as open a socket to an internal address.
+
+LURES = """
+    0.0.0.0 10.0.0.5 100.64.0.1 100.100.100.200 127.0.0.1 127.8.8.8 168.63.129.16 169.254.169.254 169.254.170.2
+    169.254.169.123 172.17.0.1 192.0.0.192 192.168.0.1 198.18.0.1
+"""
+LURES6 = """
+    :: ::1 0:0:0:0:0:0:0:1 0000:0000:0000:0000:0000:0000:0000:0001 0::1 ::0001 ::ffff:0:0 ::ffff:0.0.0.0 fe80::1
+    fe80::a9fe:a9fe febf::1 fec0::1 fc00::1 fd00::1 fd00:ec2::254 fd00:ec2::23 fd20:ce::254 fd00:42::42 ff02::1
+    64:ff9b:1::7f00:1 100::1 2001::1 2001:db8::1 2001:10::1 3fff::1 5f00::1 ::1%lo ::1%25lo fe80::1%25eth0 fe80::1%1
+"""
+NAMES = {
+    "localtest.example": ["A 127.0.0.1"],
+    "127.0.0.1.nip.example": ["A 127.0.0.1"],
+    "metadata.google.internal": ["A 169.254.169.254"],
+    "metadata": ["A 169.254.169.254"],
+    "instance-data": ["A 169.254.169.254"],
+    "metadata.azure.internal": ["A 168.63.129.16"],
+    "metadata.tencentyun.com": ["A 169.254.0.23"],
+    "metadata.platformequinix.com": ["A 192.168.7.7"],
+    "rancher-metadata": ["A 169.254.169.250"],
+    "kubernetes.default.svc.cluster.local": ["A 10.96.0.1"],
+    "host.docker.internal": ["A 172.17.0.1"],
+    "redis": ["A 172.18.0.2"],
+    "qdrant": ["A 172.18.0.3"],
+    "router.lan": ["A 192.168.1.1"],
+    "six.example": ["AAAA ::1"],
+    "mapped.example": ["AAAA ::ffff:127.0.0.1"],
+    "compatible.example": ["AAAA ::127.0.0.1"],
+    "nat64.example": ["AAAA 64:ff9b::7f00:1"],
+    "6to4.example": ["AAAA 2002:7f00:1::"],
+    "teredo.example": ["AAAA 2001:0:7f00:1::80ff:fffe"],
+    "local.example": ["AAAA fe80::1"],
+    "unique-local.example": ["AAAA fd00:ec2::254"],
+    "zero.example": ["A 0.0.0.0", "AAAA ::"],
+    "xn--bcher-kva.example": ["A 10.0.0.5"],
+}
+TRICKS = """
+    http://{0}\\@{1}/ http://{1}@{0}/ http://{1}:80@{0}/ http://{1}\\@{0}/ http://{1}%40{0}/ http://{0}%40{1}/
+    http://:@{0}/ http://a:b@{0}/ http://{1}#@{0}/ http://{1}?@{0}/ http://{1}/@{0}/ http://{0}#@{1}/ http://{0}?@{1}/
+    http:///{0}/ http:////{0}/ http:/{0}/ http:{0}/ //{0}/ ///{0}/ {0}/ {0}:80/ http:\\\\{0}\\ http:\\{0}/ http://\\{0}/
+    http://{0}: http://{0}:0/ http://{0}:00080/ http://{0}:443/ https://{0}/ https://{0}:80/ http://{0}:65616/
+    http://{0}:80:80/ http://{0}:+80/ http://{0}:８０/ http://{0}:22/ http://{0}:6379/ HTTP://{0}/ hTtP://{0}/ HTTPS://{0}/
+    file://{0}/etc/passwd ftp://{0}/ gopher://{0}:6379/_INFO dict://{0}:11211/ ldap://{0}/ ws://{0}/ jar:http://{0}!/
+    url:http://{0}/ feed:http://{0}/ view-source:http://{0}/ http+unix://{0}/ http://http://{0}/ http://[{0}]/
+    http://{0},{1}/ http://{1},{0}/ http://{0};{1}/ http://{0}%20.example/ http://{0}%00.example/ http://{0}%09/
+    http://{0}%0d%0aHost:%20{1}/ http://{0}%2f.example/ http://{0}%23.example/ http://{0}.:80/ http://.{0}/ http://{0}../
+    http://www.{0}/ http://{0}.example@{0}/ http://[::ffff:{0}]/ http://[::{0}]/ http://[::1]@{0}/ http://{1}@[::1]/
+"""
+TRICKS_WITH_SPACE = [
+    "http://{0}\t/",
+    "http://\t{0}/",
+    "http://{0}\n/",
+    "ht\ntp://{0}/",
+    "http:\n//{0}/",
+    "\x00http://{0}/",
+    "\x1fhttp://{0}/",
+    "http://{0}\x00/",
+    "http://{0} {1}/",
+    "http://{1} @{0}/",
+    "http://{1}\r\n@{0}/",
+    "http://{1}/\r\nHost: {0}\r\n/",
+    "http://{0}\xa0/",
+    "http://{0}\u200b/",
+    "http://\ufeff{0}/",
+    " http://{0}/ ",
+]
+
+
+def spellings(address: str) -> list[str]:
+    """The ways of writing an IPv4 address that some client or resolver somewhere takes for that address."""
+    a, b, c, d = parts = [int(part) for part in address.split(".")]
+    number = int(ipaddress.IPv4Address(address))
+    high, low = f"{number >> 16:x}", f"{number & 0xFFFF:x}"
+    inverted = ~number & 0xFFFFFFFF
+    return [
+        address,
+        f"{address}.",
+        f"{a}.{b}.{c << 8 | d}",
+        f"{a}.{b << 16 | c << 8 | d}",
+        str(number),
+        f"{number}.",
+        str(number + 2**32),
+        hex(number),
+        f"0X{number:08X}",
+        f"0x{number:024x}",
+        f"0{number:o}",
+        f"{a + 256}.{b}.{c}.{d}",
+        ".".join(map(hex, parts)),
+        ".".join(f"0{part:o}" for part in parts),
+        ".".join(f"{part:03}" for part in parts),
+        f"{a:#x}.{b}.0{c:o}.{d}",
+        f"{a:#x}.{b << 16 | c << 8 | d}",
+        "。".join(map(str, parts)),
+        "．".join(map(str, parts)),
+        "｡".join(map(str, parts)),
+        address.translate({ord("0") + digit: "０１２３４５６７８９"[digit] for digit in range(10)}),
+        address.translate({ord("0") + digit: "⓪①②③④⑤⑥⑦⑧⑨"[digit] for digit in range(10)}),
+        address.translate({ord("0") + digit: "𝟎𝟏𝟐𝟑𝟒𝟓𝟔𝟕𝟖𝟗"[digit] for digit in range(10)}),
+        address.replace(".", "%2e"),
+        "".join(f"%{ord(character):02x}" for character in address),
+        f"[::ffff:{address}]",
+        f"[::FFFF:{high}:{low}]",
+        f"[0:0:0:0:0:ffff:{high}:{low}]",
+        f"[::{address}]",
+        f"[::{high}:{low}]",
+        f"[::ffff:0:{address}]",
+        f"[64:ff9b::{address}]",
+        f"[64:ff9b::{high}:{low}]",
+        f"[64:ff9b:1::{high}:{low}]",
+        f"[2002:{high}:{low}::]",
+        f"[2002:{high}:{low}::{high}:{low}]",
+        f"[2001:0:{high}:{low}::{inverted >> 16:x}:{inverted & 0xFFFF:x}]",
+        f"[2001::{inverted >> 16:x}:{inverted & 0xFFFF:x}]",
+        f"[fe80::5efe:{address}]",
+        f"[::ffff:{address}%25lo]",
+    ]
+
+
+def lures() -> list[str]:
+    hosts = [spelling for address in LURES.split() for spelling in spellings(address)]
+    hosts += [f"[{address}]" for address in LURES6.split()]
+    hosts += [
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "ⓛocalhost",
+        "localhost。",
+        "ip6-localhost",
+        "loc\u00adalhost",
+    ]
+    tricks = [*TRICKS.split(), *TRICKS_WITH_SPACE]
+    return [f"http://{host}/latest/meta-data/" for host in hosts] + [
+        trick.format(address, PUBLIC) for address in ("127.0.0.1", "169.254.169.254") for trick in tricks
+    ]
+
+
+def is_harmless(url: str, outcome: dict[str, Any]) -> bool:
+    """Whether no socket was opened but to the one public address, and what was not fetched is never asked again."""
+    told = outcome["code"] in ("address_refused", "bad_url", "dns_failed") and outcome["again_after"] is None
+    return set(outcome["connected"]) <= {PUBLIC} and (told or PUBLIC in outcome["connected"])
+
+
+own_network = pytest.mark.skipif(
+    why_no_own_network() is not None, reason=f"no network of our own here: {why_no_own_network()}"
+)
+
+
+@own_network
+def test_no_lure_is_followed_where_every_address_answers() -> None:
+    urls = lures() + [f"http://{name}/" for name in NAMES]
+    redirects = [f"http://{PUBLIC}/redirect?to={quote(url)}" for url in urls if not {"\r", "\n"} & {*url}]
+    seen = seen_in_own_network({name: [answer] for name, answer in NAMES.items()}, urls + redirects)
+    outcomes = zip(urls + redirects, seen["fetched"], strict=True)
+    assert [(url, outcome) for url, outcome in outcomes if not is_harmless(url, outcome)] == []
+    assert seen["reached"] == [PUBLIC]
+    assert len(urls) > 600
+
+
+def test_no_lure_opens_a_socket_in_this_machines_network() -> None:
+    urls = [url for url in lures() if PUBLIC not in url]
+    outcomes = zip(urls, seen_here(urls)["fetched"], strict=True)
+    assert [(url, outcome) for url, outcome in outcomes if not is_harmless(url, outcome)] == []
+
+
+@own_network
+def test_the_canary_sings_where_an_internal_address_is_allowed() -> None:
+    urls = ["http://169.254.169.254/", "http://localtest.example/", "http://[::1]/"]
+    seen = seen_in_own_network(
+        {"localtest.example": [["A 127.0.0.1"]]}, urls, fetch_allow="169.254.0.0/16,127.0.0.0/8,::1/128"
+    )
+    assert [outcome["connected"] for outcome in seen["fetched"]] == [
+        ["169.254.169.254"],
+        ["127.0.0.1"],
+        ["::1"],
+    ]
+    assert seen["reached"] == ["127.0.0.1", "169.254.169.254", "::1"]
+
+
+ANSWERS: Zone = {
+    "good.example": [[f"A {PUBLIC}"]],
+    "moved.example": [["CNAME a.cdn.example", "CNAME b.cdn.example", f"A {PUBLIC}"]],
+    "rebind.example": [[f"A {PUBLIC}"], ["A 127.0.0.1"]],
+    "back.example": [["A 127.0.0.1"], [f"A {PUBLIC}"]],
+    "mixed.example": [[f"A {PUBLIC}", "A 10.0.0.5"]],
+    "mixed-first.example": [["A 10.0.0.5", f"A {PUBLIC}"]],
+    "mixed-six.example": [[f"A {PUBLIC}", "AAAA ::1"]],
+    "chain.example": [["CNAME a.cdn.example", "CNAME metadata.internal", "A 169.254.169.254"]],
+    "nowhere.example": ["NXDOMAIN"],
+    "no-data.example": [[]],
+    "broken.example": ["SERVFAIL", [f"A {PUBLIC}"]],
+    "silent.example": ["SILENCE", [f"A {PUBLIC}"]],
+}
+
+
+@own_network
+@pytest.mark.parametrize(
+    ("name", "outcomes"),
+    [
+        ("good.example", ["", ""]),
+        ("moved.example", ["", ""]),
+        ("rebind.example", ["", "address_refused"]),
+        ("back.example", ["address_refused", ""]),
+        *[
+            (name, ["address_refused", "address_refused"])
+            for name in ("mixed.example", "mixed-first.example", "mixed-six.example", "chain.example")
+        ],
+        *[(name, ["dns_failed", "dns_failed"]) for name in ("nowhere.example", "no-data.example")],
+        *[(name, ["dns_failed again", ""]) for name in ("broken.example", "silent.example")],
+    ],
+)
+def test_what_a_real_dns_server_answers_is_checked_before_it_is_connected_to(
+    name: str, outcomes: list[str], answered: dict[str, list[str]]
+) -> None:
+    assert answered[name] == outcomes
+
+
+@pytest.fixture(scope="module")
+def answered() -> dict[str, list[str]]:
+    """How two fetches from each name ended, the second of them after the first answer was forgotten."""
+    seen = seen_in_own_network(ANSWERS, [f"http://{name}/{turn}" for name in ANSWERS for turn in (1, 2)])
+    assert seen["reached"] == [PUBLIC]
+    ends = [one["code"] + " again" * (one["again_after"] is not None) for one in seen["fetched"]]
+    return {name: ends[2 * number : 2 * number + 2] for number, name in enumerate(ANSWERS)}
+
+
+@own_network
+def test_a_name_that_changes_between_a_redirects_hops_is_checked_on_each() -> None:
+    to_itself = "http://rebind.example/redirect?to=http://rebind.example/secret"
+    seen = seen_in_own_network({"rebind.example": ANSWERS["rebind.example"]}, [to_itself])
+    assert seen["fetched"] == [{"code": "address_refused", "again_after": None, "connected": [PUBLIC]}]
+    assert seen["reached"] == [PUBLIC]

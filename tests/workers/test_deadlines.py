@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -70,3 +71,14 @@ def test_a_descriptor_taken_over_by_another_is_still_the_one_that_is_ended(
         attempt.cut()
         assert taken.recv(1) == b""
     attempt.close()
+
+
+def test_time_in_which_a_fetch_stands_still_does_not_count(addresses: Addresses) -> None:
+    attempt = Attempt(addresses, 60)
+    before = attempt.remaining()
+    with attempt.standing_still():
+        attempt.expire(time.monotonic() + 3600)
+        assert not attempt.over
+    assert before - 30 < attempt.remaining() <= before
+    attempt.expire(time.monotonic() + 3600)
+    assert attempt.over

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +18,11 @@ from typing import Any
 
 import pytest
 
-from shared.errors import FailureCode, ItemError
+from shared.errors import FailureCode, ItemError, StartError
 from shared.settings import Settings
-from tests.image_server import ImageServer, jpeg, png
+from tests.image_server import ENDLESS, ImageServer, gzip_bomb, jpeg, png
 from workers.fetch import Fetched, Fetcher
+from workers.hosts import NoTurn
 
 LOOPBACK = "127.0.0.0/8, ::1/128"
 
@@ -205,6 +208,112 @@ def test_proxies_and_netrc_of_the_environment_are_not_used(
             fetcher.fetch(there.url())
         assert b"authorization" not in there.received[0].lower()
         assert not proxy.was_reached()
+
+
+# The operator's headers
+
+SECRET = "Bearer canary-51c7"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+
+
+def redirecting(to: str) -> bytes:
+    return f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+def test_the_operators_headers_go_to_their_origin_and_replace_our_own() -> None:
+    with Scripted(ANSWER, ANSWER) as ours, Scripted(ANSWER) as other:
+        headers = {f"HTTP://127.0.0.1:{ours.port}": {"authorization": SECRET, "user-agent": "Shop"}}
+        with fetching(fetch_headers=headers) as fetcher:
+            for url in ours.url(), other.url(), ours.url():
+                fetcher.fetch(url)
+    for request in ours.received[:2]:
+        assert f"authorization: {SECRET}\r\n".encode() in request
+        assert b"user-agent: Shop\r\n" in request
+        assert b"Lookalike" not in request
+    assert b"canary" not in other.received[0]
+
+
+def test_the_operators_headers_follow_no_redirect_to_another_origin() -> None:
+    with contextlib.ExitStack() as servers:
+        last = servers.enter_context(Scripted(ANSWER))
+        middle = servers.enter_context(Scripted(redirecting(last.url("/end"))))
+        first = servers.enter_context(Scripted(redirecting(middle.url()), ANSWER))
+        headers = {f"http://127.0.0.1:{one.port}": {"X-Token": SECRET} for one in (first, last)}
+        with fetching(fetch_headers=headers) as fetcher:
+            fetcher.fetch(first.url())
+    assert [SECRET.encode() in one.received[0] for one in (first, middle, last)] == [True, False, True]
+
+
+def test_another_host_name_for_the_same_server_gets_no_header() -> None:
+    with Scripted(ANSWER) as there:
+        with fetching(fetch_headers={f"http://127.0.0.1:{there.port}": {"X-Token": SECRET}}) as fetcher:
+            fetcher.fetch(there.url().replace("127.0.0.1", "localhost"))
+        assert b"canary" not in there.received[0]
+
+
+def test_a_secret_stands_in_no_error_and_no_log(
+    server: ImageServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    origin = server.url("").rstrip("/")
+    with fetching(timeout=0.5, fetch_headers={origin: {"Authorization": SECRET}}) as fetcher:
+        for path in "/missing", "/reset", "/slow", "/http-0.9", "/many-headers", "/short.jpg", "/gzip":
+            error = failure(fetcher, server.url(path))
+            assert "canary" not in f"{error!r} {error.__dict__} {error.__cause__!r}"
+    assert "canary" not in caplog.text
+
+
+def test_misspelt_headers_stop_the_start() -> None:
+    with pytest.raises(StartError), fetching(fetch_headers={"cdn.shop.example": {"X-Token": SECRET}}):
+        pass
+
+
+# Whose turn it is
+
+
+def test_no_more_connections_are_opened_to_a_host_than_it_may_have() -> None:
+    with ImageServer() as server, fetching(fetch_per_host=2) as fetcher, ThreadPoolExecutor(8) as threads:
+        list(threads.map(fetcher.fetch, [server.url("/slow?seconds=0.05")] * 16))
+        assert server.connections <= 2
+
+
+def test_waiting_for_a_turn_does_not_count_as_the_hosts_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.hosts.WAIT_SECONDS", 60.0)
+    with (
+        ImageServer() as server,
+        fetching(timeout=2, fetch_per_host=1) as fetcher,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        bodies = list(threads.map(fetcher.fetch, [server.url("/slow?seconds=0.8")] * 4))
+    assert [body.data for body in bodies] == [jpeg(1)] * 4
+
+
+def test_one_slow_host_does_not_hold_all_threads(
+    server: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.hosts.WAIT_SECONDS", 0.2)
+    with ImageServer() as slow, fetching(fetch_per_host=2) as fetcher, ThreadPoolExecutor(4) as threads:
+        waiting = [threads.submit(fetcher.fetch, slow.url("/slow?seconds=20")) for _ in range(8)]
+        good = [threads.submit(fetcher.fetch, server.url("/a.jpg")) for _ in range(8)]
+        assert [future.result().data for future in good] == [jpeg(1)] * 8
+        assert sum(not future.done() for future in waiting) == 2
+        assert [type(future.exception()) for future in waiting if future.done()] == [NoTurn] * 6
+        slow.stop()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_host_that_refuses_is_spared_for_all_its_urls_and_no_other_host_is(
+    status: int, server: ImageServer
+) -> None:
+    with ImageServer() as busy, fetching() as fetcher:
+        failure(fetcher, busy.url(f"/status?code={status}&retry-after=60"))
+        for url in busy.url("/jpeg/1.jpg"), server.url(f"/redirect?to={busy.url('/jpeg/1.jpg')}"):
+            error = failure(fetcher, url)
+            assert error.code is FailureCode.HTTP_STATUS
+            assert error.again_after is not None
+            assert 30 < error.again_after <= 60
+        assert busy.requests == {"/status": 1}
+        assert fetcher.fetch(server.url("/a.jpg")).data == jpeg(1)
 
 
 # Where a fetch may go
@@ -426,13 +535,13 @@ def test_the_endless_body_of_a_redirect_is_not_read(hurried: Fetcher, server: Im
         *[(status, True) for status in (408, 425, 429, 500, 503, 520)],
     ],
 )
-def test_a_status_is_told_and_whether_it_may_pass(
-    status: int, retryable: bool, fetcher: Fetcher, server: ImageServer
-) -> None:
-    error = failure(fetcher, server.url(f"/status?code={status}"))
+def test_a_status_is_told_and_whether_it_may_pass(status: int, retryable: bool, server: ImageServer) -> None:
+    with fetching() as fetcher:
+        error = failure(fetcher, server.url(f"/status?code={status}&retry-after=7"))
     assert error.code is FailureCode.HTTP_STATUS
     assert str(status) in error.detail
     assert error.retryable is retryable
+    assert error.again_after == (7 if retryable else None)
 
 
 @pytest.mark.timeout(30)
@@ -440,7 +549,7 @@ def test_a_status_is_told_and_whether_it_may_pass(
 def test_a_server_that_takes_too_long_is_a_timeout(path: str, hurried: Fetcher, server: ImageServer) -> None:
     error = failure(hurried, server.url(path))
     assert error.code is FailureCode.TIMEOUT
-    assert error.retryable
+    assert error.again_after == 0
     assert "LOOKALIKE_FETCH_TIMEOUT" in error.detail
 
 
@@ -518,14 +627,14 @@ def test_no_bytes_are_empty(fetcher: Fetcher, server: ImageServer) -> None:
 def test_a_body_that_ends_too_early_is_truncated(path: str, fetcher: Fetcher, server: ImageServer) -> None:
     error = failure(fetcher, server.url(path))
     assert error.code is FailureCode.TRUNCATED
-    assert error.retryable
+    assert error.again_after == 0
 
 
-def test_a_reset_is_connect_failed(fetcher: Fetcher, server: ImageServer) -> None:
-    server.requests.clear()
-    error = failure(fetcher, server.url("/reset"))
+@pytest.mark.parametrize("path", ["/reset", "/reset-midway"])
+def test_a_reset_is_connect_failed(path: str, fetcher: Fetcher, server: ImageServer) -> None:
+    error = failure(fetcher, server.url(path))
     assert error.code is FailureCode.CONNECT_FAILED
-    assert error.retryable
+    assert error.again_after == 0
 
 
 def test_a_failure_is_told_by_its_own_cause_not_by_the_callers_troubles(
@@ -538,13 +647,12 @@ def test_a_failure_is_told_by_its_own_cause_not_by_the_callers_troubles(
     assert error.code is FailureCode.CONNECT_FAILED
 
 
-def test_a_server_that_asks_to_be_asked_later_is_not_asked_again(
-    fetcher: Fetcher, server: ImageServer
-) -> None:
+def test_a_server_that_asks_to_be_asked_later_is_not_asked_again(server: ImageServer) -> None:
     server.requests.clear()
-    error = failure(fetcher, server.url("/error"))
+    with fetching() as fetcher:
+        error = failure(fetcher, server.url("/error"))
     assert error.code is FailureCode.HTTP_STATUS
-    assert error.retryable
+    assert error.again_after == 30
     assert server.requests["/error"] == 1
 
 
@@ -553,11 +661,69 @@ def test_a_closed_port_is_connect_failed(fetcher: Fetcher) -> None:
         port = closed.getsockname()[1]
     error = failure(fetcher, f"http://127.0.0.1:{port}/")
     assert error.code is FailureCode.CONNECT_FAILED
+    assert error.again_after == 0
     assert "refused" in error.detail.lower()
 
 
 def test_a_name_that_does_not_exist_is_dns_failed(fetcher: Fetcher) -> None:
     assert failure(fetcher, "http://nowhere.invalid/a.jpg").code is FailureCode.DNS_FAILED
+
+
+@pytest.mark.parametrize(
+    "path", ["/missing", "/gzip", "/empty", "/huge", "/redirect-loop", "/redirect?to=ftp://a"]
+)
+def test_a_fault_that_stays_is_not_worth_another_try(
+    path: str, fetcher: Fetcher, server: ImageServer
+) -> None:
+    assert failure(fetcher, server.url(path)).again_after is None
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(path for path in ENDLESS if path != "/redirect-endless"),
+        *(
+            "/dribble",
+            "/endless",
+            "/huge-chunked",
+            "/gzip-bomb",
+            "/many-headers",
+            "/http-0.9",
+            "/redirect-loop",
+        ),
+        "/length-twice",
+    ],
+)
+def test_no_flood_outlives_the_deadline_or_fills_the_memory(path: str, server: ImageServer) -> None:
+    cap = 2**20
+    gzip_bomb()  # made before the memory is watched
+    with fetching(timeout=1, fetch_max_bytes=cap) as fetcher:
+        tracemalloc.start()
+        started = time.monotonic()
+        failure(fetcher, server.url(path))
+        took = time.monotonic() - started
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert took < 10  # the deadline of 1 s, and much patience with a busy machine: the servers never end
+    assert most < 4 * cap
+
+
+@pytest.mark.parametrize(
+    "path", ["/endless-continue-headers", "/endless-trailers", "/endless-chunk-extensions"]
+)
+def test_bytes_that_are_no_body_count_too(path: str, server: ImageServer) -> None:
+    with fetching(fetch_max_bytes=2**20) as fetcher:
+        error = failure(fetcher, server.url(path))
+    assert error.code is FailureCode.TOO_LARGE
+    assert "LOOKALIKE_FETCH_MAX_BYTES" in error.detail
+
+
+def test_a_length_that_lies_does_not_spoil_the_next_fetch(fetcher: Fetcher, server: ImageServer) -> None:
+    for _ in range(3):
+        assert fetcher.fetch(server.url("/length-too-small")).data == jpeg(1)[:10]
+        assert fetcher.fetch(server.url("/length-negative")).data == bytes(100)
+        assert fetcher.fetch(server.url("/a.jpg")).data == jpeg(1)
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -657,6 +823,7 @@ def test_a_certificate_that_nobody_signed_is_tls_failed(tls_server: ImageServer,
     assert error.code is FailureCode.TLS_FAILED
     assert "self-signed" in error.detail or "self signed" in error.detail
     assert not error.retryable
+    assert error.again_after is None
 
 
 def test_a_certificate_for_another_name_is_tls_failed(tls_server: ImageServer, trusting: Fetcher) -> None:
@@ -673,6 +840,13 @@ def test_plain_http_where_tls_should_be_is_tls_failed(server: ImageServer, fetch
 @pytest.mark.parametrize("path", ["/dribble", "/dribble-headers", "/slow"])
 def test_the_deadline_holds_inside_tls(path: str, tls_server: ImageServer, trusting: Fetcher) -> None:
     assert failure(trusting, tls_server.url(path)).code is FailureCode.TIMEOUT
+
+
+def test_a_handshake_that_is_cut_off_is_connect_failed(fetcher: Fetcher) -> None:
+    with Scripted(b"") as there:
+        error = failure(fetcher, there.url().replace("http:", "https:"))
+    assert error.code is FailureCode.CONNECT_FAILED
+    assert error.again_after == 0
 
 
 def test_a_silent_handshake_is_a_timeout(hurried: Fetcher) -> None:

@@ -10,6 +10,7 @@ import pytest
 from shared.contract import Chunk, ChunkReport, Item, Refusal, point_id
 from shared.errors import FailureCode, ModelMismatch
 from tests.image_server import ImageServer, jpeg
+from workers.hosts import NoTurn
 from workers.ingest import exhausted, ingest
 from workers.lease import LeaseState
 from workers.parts import Parts
@@ -189,21 +190,37 @@ def test_a_second_run_counts_a_repeated_id_as_the_first_did(parts: Parts, images
 def test_a_fault_that_may_pass_is_put_off_until_its_fetches_are_used_up(
     parts: Parts, images: ImageServer
 ) -> None:
-    wanted = [item(images, "/jpeg/1.jpg"), item(images, "/error"), item(images, "/missing")]
-    first = run(chunk_of(*wanted), parts)
-    assert statuses(first) == ["indexed", "http_status"]
-    assert [each.url for each in first.put_off] == [images.url("/error")]
-    assert first.pause >= 30  # the server's Retry-After
-    last = run(replace(chunk_of(*first.put_off), fetches=parts.settings.fetch_attempts - 1), parts)
+    first = run(chunk_of(item(images, "/jpeg/1.jpg"), item(images, "/missing")), parts)
+    assert (statuses(first), first.put_off) == (["indexed", "http_status"], [])
+    (later,) = run(chunk_of(item(images, "/error")), parts).put_off
+    assert ([each.url for each in later.items], later.fetches) == ([images.url("/error")], 1)
+    assert later.pause >= 30  # the server's Retry-After
+
+
+def test_the_last_fetch_of_a_fault_that_may_pass_is_its_failure(parts: Parts, images: ImageServer) -> None:
+    most = parts.settings.fetch_attempts
+    last = run(replace(chunk_of(item(images, "/status?code=500")), fetches=most - 1), parts)
     assert (statuses(last), last.put_off) == (["http_status"], [])
-    assert last.failures()[0].attempts == parts.settings.fetch_attempts
-    assert last.failures()[0].retryable
+    assert (last.failures()[0].attempts, last.failures()[0].retryable) == (most, True)
 
 
 def test_the_pause_triples_with_each_fetch(parts: Parts, images: ImageServer) -> None:
     busy = item(images, "/status?code=500")
-    pauses = [run(replace(chunk_of(busy), fetches=fetches), parts).pause for fetches in (0, 1)]
-    assert pauses == [parts.settings.fetch_retry_seconds, 3 * parts.settings.fetch_retry_seconds]
+    later = [run(replace(chunk_of(busy), fetches=fetches), parts).put_off[0] for fetches in (0, 1)]
+    first = parts.settings.fetch_retry_seconds
+    assert [each.pause for each in later] == [first, 3 * first]
+
+
+def test_an_item_that_had_no_turn_at_its_host_loses_no_fetch(
+    parts: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_turn(url: str) -> None:
+        raise NoTurn(FailureCode.TIMEOUT, f"`{url}`: its host is busy.", again_after=0)
+
+    monkeypatch.setattr(parts.fetcher, "fetch", no_turn)
+    most = parts.settings.fetch_attempts
+    (later,) = run(replace(chunk_of(item(images, "/jpeg/1.jpg")), fetches=most - 1), parts).put_off
+    assert later.fetches == most - 1
 
 
 def test_what_a_piece_finds_of_its_chunks_own_work_counts_as_indexed(
