@@ -23,7 +23,7 @@ _DECODED = {
     "PNG": rb"\x89PNG\r\n\x1a\n",
     "WEBP": rb"RIFF.{4}WEBP",
     "GIF": rb"GIF8[79]a",
-    "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "TIFF": rb"II[\x2a\x2b]\0|MM\0[\x2a\x2b]",
     "AVIF": rb".{4}ftyp(.{4}){0,12}avi[fs]",
 }
@@ -35,12 +35,21 @@ _REFUSED = {
     "JPEG XR": rb"II\xbc",
     "Photoshop": rb"8BPS",
     "PDF": rb"%PDF-",
-    "PostScript": rb"%!PS",
+    "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
     "Windows icon": rb"\0\0[\x01\x02]\0[^\0]\0",
     "Apple icon": rb"icns",
     "DirectDraw surface": rb"DDS ",
-    "netpbm": rb"P[1-6]\s[\s\d#]|P7\n",
+    "netpbm": rb"P[1-6Ff]\s[\s\d#]|P7\s",
     "QOI": rb"qoif",
+    "PCX": rb"\n[\0\2-\5][\0\1][\1\2\4\x08]",
+    "SGI": rb"\x01\xda[\0\1][\1\2]",
+    "Sun raster": rb"\x59\xa6\x6a\x95",
+    "X bitmap": rb"#define\s+\w+_width\s",
+    "X pixmap": rb"/\* XPM \*/",
+    "Windows metafile": rb"\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF",
+    "FITS": rb"SIMPLE  =",
+    "FLIC animation": rb".{4}[\x11\x12]\xaf",
+    "Blizzard texture": rb"BLP[12]",
     "OpenEXR": rb"\x76\x2f\x31\x01",
     "Radiance HDR": rb"#\?RADIANCE",
     "GIMP": rb"gimp xcf",
@@ -230,15 +239,17 @@ def _failure(kind: str, data: bytes, error: Exception) -> ItemError:
 
 
 def _is_cut(kind: str, data: bytes, reason: str) -> bool:
-    if kind in _LAST_BYTES:
+    if kind in _LAST_BYTES and reason != "Truncated File Read":  # that is a header that goes on past the end
         return _LAST_BYTES[kind] not in data[-_TAIL:]
-    return _promised(kind, data) > len(data) or "truncated" in reason
+    return _promised(kind, data) > len(data) or "truncated" in reason.lower()
 
 
 def _promised(kind: str, data: bytes) -> int:
     """The bytes that the file's own structure says it has at least."""
     end = 0
-    if kind == "WEBP":
+    if kind == "BMP":
+        end = int.from_bytes(data[2:6], "little")
+    elif kind == "WEBP":
         end = 8 + int.from_bytes(data[4:8], "little")
     elif kind == "TIFF":  # where its directory stands
         end = int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")

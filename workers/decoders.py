@@ -36,10 +36,8 @@ _END_SECONDS = 2.0
 _ROOT = Path(__file__).resolve().parents[1]
 # All that a process gets of our environment: how an interpreter finds its parts, and no secrets.
 _INHERITED = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}  # each thread more would take address space
+# Threads that would have nothing to do, and take address space.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 _STOPPING = "The worker is stopping."
 
@@ -122,10 +120,12 @@ class Decoder:
                 process.end()
             raise
         except (OSError, ValueError) as error:
-            detail = (
-                f"The picture of {len(data):,} bytes could not be decoded: {self._cause(error, process)}."
-            )
+            cause = self._cause(error, process)
+            detail = f"The picture of {len(data):,} bytes could not be decoded: {cause}."
             raise ItemError(FailureCode.DECODE_CRASHED, detail) from error
+        except BaseException:  # a signal's; the answer to come would be taken for the next picture's
+            process.end()
+            raise
 
     def close(self) -> None:
         """End the process and give the memory back."""
@@ -136,20 +136,28 @@ class Decoder:
 
     def _ready_process(self) -> Process:
         """One that is ready. Where the last one died after its last picture, the next picture is innocent of it."""
-        if self._process and self._process.is_alive():
-            return self._process
+        if self._process:
+            if self._process.is_alive():
+                return self._process
+            self._process.end()
         for _ in range(_STARTS):
             try:
-                self._process = Process(self._settings, self._shape, self._slot_file)
-                return self._process.until_ready()
+                process = Process(self._settings, self._shape, self._slot_file)
+                self._process = process.until_ready()
+                return self._process
             except OSError as error:
                 why = error
         raise ServiceError(f"No process that decodes pictures starts ({_STARTS} tries). {why}") from why
 
     def _picture(self, answer: bytes) -> Picture:
+        """What an answer says: a picture, or an ItemError raised. Raises ValueError for nonsense."""
+        if len(answer) != ANSWER.size:
+            raise ValueError(f"{len(answer)} bytes")
         decoded, word, width, height, detail = ANSWER.unpack(answer)
         if not decoded:
             raise ItemError(FailureCode(_text(word)), _text(detail))
+        if not 0 < width * height <= self._settings.max_pixels:
+            raise ValueError(f"{width:,} x {height:,} pixels")
         shape = (self._shape.height, self._shape.width, 3)
         pixels = np.frombuffer(self._slot[: _pixel_bytes(self._shape)], np.uint8).reshape(shape)
         return Picture(pixels, width, height, _text(word))
