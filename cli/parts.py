@@ -22,11 +22,11 @@ _DOWNLOAD_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Part:
-    """One process. `missing` says what it still lacks, None when it is ready."""
+    """One process. `missing` says what the one of this pid still lacks, None when it is ready."""
 
     name: str
     command: tuple[str, ...]
-    missing: Callable[[], str | None]
+    missing: Callable[[int], str | None]
     leads: bool = False  # the parts after it start only when it is ready
     patience: float = _WAIT_SECONDS
 
@@ -91,12 +91,12 @@ def _broker(path: Path, folder: Path) -> Part:
         "--maxmemory-policy", "noeviction",
     )
     # fmt: on
-    return Part("broker", command, lambda: broker.missing(path), leads=True)
+    return Part("broker", command, lambda pid: broker.missing(path), leads=True)
 
 
 def _store(path: Path, folder: Path) -> Part:
     command = _python("workers.index.store", "--socket", str(path), "--folder", str(folder))
-    return Part("store", command, lambda: _connection_missing(path), leads=True)
+    return Part("store", command, lambda pid: _connection_missing(path), leads=True)
 
 
 def _worker(queue: str, settings: Settings) -> Part:
@@ -109,20 +109,18 @@ def _worker(queue: str, settings: Settings) -> Part:
     # A model from the hub is downloaded on its first day.
     patience = _WAIT_SECONDS if _model(settings) == OFFLINE_MODEL else _DOWNLOAD_SECONDS
     ready = f"{local_url(settings.host, settings.port)}/readyz"
-    return Part(f"{queue}-worker", command, lambda: _answer_missing(ready), patience=patience)
+    return Part(f"{queue}-worker", command, lambda pid: _worker_missing(ready, queue, pid), patience=patience)
 
 
 def _api(settings: Settings) -> Part:
     # fmt: off
     command = _python(
-        "gunicorn", "-k", "gthread", "--workers", "1", "--threads", "16",
-        "--bind", f"{bracketed(settings.host)}:{settings.port}",
-        "--limit-request-line", "8190", "--timeout", "120", "--graceful-timeout", "5", "--no-control-socket",
+        "gunicorn", "--config", "python:api.server", "--bind", f"{bracketed(settings.host)}:{settings.port}",
         "api.app:create_app()",
     )
     # fmt: on
     alive = f"{local_url(settings.host, settings.port)}/livez"
-    return Part("api", command, lambda: _answer_missing(alive))
+    return Part("api", command, lambda pid: _answer_missing(alive))
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:
@@ -138,13 +136,31 @@ def _connection_missing(path: Path) -> str | None:
     return None
 
 
+def _worker_missing(url: str, queue: str, pid: int) -> str | None:
+    """Every part must be ready, and this very worker among them: one that was killed is listed for a while."""
+    answer = _get(url)
+    if answer is None or not answer.ok:
+        return _lacks(url, answer)
+    names = answer.json()["parts"][f"{queue} workers"]
+    return None if any(name.endswith(f"/{pid}") for name in names) else "it is not listed yet"
+
+
 def _answer_missing(url: str) -> str | None:
+    return _lacks(url, _get(url))
+
+
+def _get(url: str) -> requests.Response | None:
     with requests.Session() as session:
         session.trust_env = False  # a proxy has no business between two parts of one machine
         try:
-            answer = session.get(url, timeout=5)
+            return session.get(url, timeout=5)
         except requests.RequestException:
-            return f"{url} does not answer"
+            return None
+
+
+def _lacks(url: str, answer: requests.Response | None) -> str | None:
+    if answer is None:
+        return f"{url} does not answer"
     if answer.ok:
         return None
     try:

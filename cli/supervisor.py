@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,8 +18,9 @@ from cli.guard import Guard, signal_group
 from cli.parts import Part
 
 _POLL_SECONDS = 0.1
-_DRAIN_SECONDS = 30.0
-_DEATHS, _WITHIN_SECONDS = 3, 60.0
+_DRAIN_SECONDS = 40.0  # above what a worker allows itself, LOOKALIKE_DRAIN_SECONDS and some for giving back
+_MOST_FAILED_STARTS = 3
+_LONGEST_PAUSE_SECONDS = 10.0
 
 
 class Child:
@@ -30,14 +31,19 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = Path()
         self.log_start = 0
-        self.wanted = 0.0
+        self.wanted = math.inf
+        self.due = math.inf
         self.ready = False
-        self.deaths: deque[float] = deque(maxlen=_DEATHS)
+        self.failed_starts = 0
 
     @property
     def seconds(self) -> float:
         """Since it was first started, or was last lost when it had been ready."""
         return time.monotonic() - self.wanted
+
+    def want(self) -> None:
+        """It shall run, from now on."""
+        self.wanted = self.due = time.monotonic()
 
     def spawn(self, log: Path, environment: Mapping[str, str], folder: Path) -> int:
         """Start the process in a group of its own, so that a terminal's Ctrl-C does not reach it; its pid."""
@@ -52,14 +58,23 @@ class Child:
                 cwd=folder,
                 start_new_session=True,
             )
-        if self.ready or not self.wanted:
-            self.wanted, self.ready = time.monotonic(), False
         return self.process.pid
 
-    def died(self) -> bool:
-        """Note a death. True when there were too many of late."""
-        self.deaths.append(time.monotonic())
-        return len(self.deaths) == _DEATHS and self.deaths[-1] - self.deaths[0] < _WITHIN_SECONDS
+    def serves(self) -> None:
+        """It became ready, so its next death counts as the first."""
+        self.ready, self.failed_starts = True, 0
+
+    def died(self) -> float:
+        """It is gone. Seconds until it is due again: more for each start that failed before it was ready."""
+        if self.ready:
+            self.wanted = time.monotonic()
+        self.process, self.ready = None, False
+        self.failed_starts += 1
+        pause = (
+            min(2.0 ** (self.failed_starts - 2), _LONGEST_PAUSE_SECONDS) if self.failed_starts > 1 else 0.0
+        )
+        self.due = time.monotonic() + pause
+        return pause
 
     def words(self) -> str:
         """What its process wrote last, and where the rest is."""
@@ -77,17 +92,20 @@ class Supervisor:
         self._folder = folder
         self._guard = guard
         self._signals = 0
+        self._started = False
 
     def run(self, when_ready: Callable[[], None]) -> bool:
         """Start all, call `when_ready`, keep them until a signal; whatever happens, stop what was started.
 
-        False when a second signal cut the stop short. Raises GaveUp for a part that does not become ready, or
-        that keeps dying.
+        False when a second signal cut the stop short. Raises GaveUp for a part that does not become ready, or that
+        dies again and again before it is. Once all were ready nothing ends but by a signal: a part that dies is
+        started again, however often, for whatever it needs may come back.
         """
         self._heed_signals()
         try:
             self._start()
             if not self._signals:
+                self._started = True
                 when_ready()
             self._tend(until=lambda: False)
         finally:
@@ -106,7 +124,7 @@ class Supervisor:
         for child in self._children:
             if self._signals:
                 return
-            self._spawn(child)
+            child.want()
             if child.part.leads:
                 self._tend(until=lambda child=child: child.ready)  # type: ignore[misc]
         self._tend(until=lambda: all(child.ready for child in self._children))
@@ -124,28 +142,29 @@ class Supervisor:
 
     def _look_after(self, child: Child) -> None:
         if child.process is None:
-            return
-        if child.process.poll() is not None:
-            self._revive(child)
+            if time.monotonic() >= child.due:
+                self._spawn(child)
+        elif child.process.poll() is not None:
+            self._note_death(child, self._bury(child))
         elif not child.ready:
-            self._ask(child)
+            self._ask(child, child.process.pid)
 
-    def _revive(self, child: Child) -> None:
-        code = self._bury(child)
-        if child.died():
+    def _note_death(self, child: Child, code: int) -> None:
+        pause = child.died()
+        if child.failed_starts == _MOST_FAILED_STARTS and not self._started:
             raise GaveUp(
-                f"The {child.part.name} ended {_DEATHS} times within {_WITHIN_SECONDS:.0f} s, "
+                f"The {child.part.name} ended {_MOST_FAILED_STARTS} times before it was ready, "
                 f"the last time with exit code {code}. {child.words()}"
             )
-        click.echo(f"  {child.part.name:<14} ended with exit code {code}; starting it again")
-        self._spawn(child)
+        when = f" in {pause:.0f} s" if pause else ""
+        click.echo(f"  {child.part.name:<14} ended with exit code {code}; starting it again{when}")
 
-    def _ask(self, child: Child) -> None:
-        missing = child.part.missing()
+    def _ask(self, child: Child, pid: int) -> None:
+        missing = child.part.missing(pid)
         if missing is None:
-            child.ready = True
+            child.serves()
             click.echo(f"  {child.part.name:<14} ready in {child.seconds:.1f} s")
-        elif child.seconds > child.part.patience:
+        elif child.seconds > child.part.patience and not self._started:
             late = [other for other in self._children if other.process and not other.ready]
             raise GaveUp(
                 f"The {child.part.name} is not ready after {child.part.patience:.0f} s: {missing}. "

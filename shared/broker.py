@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
 import redis
 from celery import Celery
-from celery.exceptions import TimeoutError as CeleryTimeout
 from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
+from redis.connection import ConnectionInterface
 from redis.retry import Retry
 
 from shared.contract import TaskSpec
@@ -39,20 +40,23 @@ def make_celery(settings: Settings) -> Celery:
         worker_enable_remote_control=False,
         result_expires=settings.search_ttl,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_connection_timeout=2,
         broker_pool_limit=16,
         broker_transport_options={
             # The ledger's leases decide who works; redelivery by age must not compete with them.
-            "visibility_timeout": 3600,
+            "visibility_timeout": settings.redelivery_seconds,
             "unacked_restore_interval": 10,
-            "socket_timeout": 30,
-            "socket_connect_timeout": 5,
+            # A connection may die without a word (a firewall's time-out, a host without power). The worker's is
+            # dropped when Redis is silent for 1 + 5 s where it must answer within 1, and is looked at every 5 s.
+            "socket_timeout": 2,
+            "socket_connect_timeout": 2,
             "socket_keepalive": True,
-            "health_check_interval": 25,
+            "health_check_interval": 5,
         },
         redis_socket_connect_timeout=2,
-        redis_socket_timeout=10,
-        redis_backend_health_check_interval=25,
+        redis_socket_timeout=2,
+        redis_backend_health_check_interval=5,
         # A request that cannot reach the broker says so within 5 s (API.md) instead of trying for 19.
         task_publish_retry_policy={
             "max_retries": 1,
@@ -67,9 +71,22 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def connect_redis(settings: Settings, *, patience: float = 10.0) -> redis.Redis:
+class _Pool(redis.ConnectionPool):
+    """Connections that die without a word die together: one that failed takes the idle ones with it.
+
+    Otherwise each of them would cost one more command its whole patience.
+    """
+
+    def release(self, connection: ConnectionInterface) -> None:
+        failed = not connection.is_connected
+        super().release(connection)
+        if failed:
+            self.disconnect(inuse_connections=False)
+
+
+def connect_redis(settings: Settings, *, patience: float = 5.0) -> redis.Redis:
     """A pooled client for the ledger and the uploads; it waits `patience` seconds for an answer."""
-    return redis.Redis.from_url(
+    pool = _Pool.from_url(
         settings.redis_url,
         socket_connect_timeout=2,
         socket_timeout=patience,
@@ -77,6 +94,7 @@ def connect_redis(settings: Settings, *, patience: float = 10.0) -> redis.Redis:
         # A command whose answer was lost may have been done, and the ledger's scripts must not be done twice.
         retry=Retry(NoBackoff(), 0),
     )
+    return redis.Redis.from_pool(pool)
 
 
 class Broker:
@@ -108,12 +126,26 @@ class Broker:
 
     def wait(self, task_id: str, seconds: float) -> Any | None:
         """The task's answer, or None when it is not there within `seconds` (0: look once)."""
-        result = self._app.AsyncResult(task_id)
         try:
-            if seconds <= 0:
-                return result.result if result.state == "SUCCESS" else None
-            return result.get(timeout=seconds, propagate=True)
-        except CeleryTimeout:
-            return None
+            return self._await(task_id, seconds) if seconds > 0 else self._answer(task_id)
         except _AWAY as error:
             raise QueueUnavailable(f"Redis does not answer: {error}") from error
+
+    def _await(self, task_id: str, seconds: float) -> Any | None:
+        """On a subscription of its own: one that is kept goes deaf with its connection, and Celery's stays so."""
+        deadline = time.monotonic() + seconds
+        backend = self._app.backend
+        with backend.client.pubsub(ignore_subscribe_messages=True) as announced:
+            announced.subscribe(backend.get_key_for_task(task_id))
+            while (left := deadline - time.monotonic()) > 0:
+                announced.get_message(timeout=left)  # at first, that the subscription stands
+                answer = self._answer(task_id)
+                if answer is not None:
+                    return answer
+        return None
+
+    def _answer(self, task_id: str) -> Any | None:
+        found = self._app.backend.get_task_meta(task_id)
+        if found["status"] == "FAILURE":
+            raise found["result"]
+        return found["result"] if found["status"] == "SUCCESS" else None

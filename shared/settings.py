@@ -77,7 +77,10 @@ class Settings(BaseSettings):
 
     # Workers that end themselves, for their supervisor to start them again
     chunk_seconds: float = _knob(
-        600.0, "A chunk in hand for longer means that its worker hangs: the worker ends.", gt=0
+        600.0,
+        "A chunk in hand for longer means that its worker hangs: the worker ends. With chunks of many hundred slow "
+        "images it must be longer.",
+        gt=0,
     )
     idle_seconds: float = _knob(
         60.0, "A worker with a free slot that takes nothing from a filled queue for so long ends.", gt=0

@@ -17,7 +17,12 @@ from shared.broker import make_celery
 from shared.errors import StartError
 from shared.settings import Settings
 from shared.telemetry import log_to_stderr
+from workers import memory, watchdog
+from workers.drain import Drain
+from workers.memory import MemoryGuard
 from workers.parts import Parts, Rounds, build_parts
+from workers.periodic import Periodic
+from workers.watchdog import Watchdog
 
 log = logging.getLogger("lookalike.worker")
 
@@ -46,7 +51,10 @@ def _start(sender: Any, **_: object) -> None:
     try:
         _refuse_forks(sender)
         _running["parts"] = build_parts(settings)
-        _running["rounds"] = Rounds(app, parts(), sender.hostname, queues)
+        # With its pid, or the presence of one that was killed would speak for the one that is starting.
+        _running["rounds"] = Rounds(app, parts(), f"{sender.hostname}/{os.getpid()}", queues)
+        _running["drain"] = Drain(parts().leases, settings.drain_seconds)
+        _running["guards"] = _guards(queues, sender.concurrency)
     except Exception as error:
         # Celery swallows what signal handlers raise, and would serve without any tools.
         if not isinstance(error, StartError):
@@ -62,13 +70,33 @@ def _start(sender: Any, **_: object) -> None:
 def _ready(**_: object) -> None:
     if "rounds" in _running:
         _running["rounds"].start()
+        for guard in _running["guards"]:
+            guard.start()
+
+
+@signals.worker_shutting_down.connect
+def _drain(**_: object) -> None:
+    if "drain" in _running:
+        _running["drain"].on_signal()
 
 
 @signals.worker_shutdown.connect
 def _stop(**_: object) -> None:
     if "rounds" in _running:
+        for guard in _running.pop("guards"):
+            guard.stop()
         _running.pop("rounds").stop()
         _running.pop("parts").close()
+
+
+def _guards(queues: list[str], slots: int) -> list[Periodic]:
+    """What ends this worker where it does not work as it should."""
+    end = _running["drain"].ask
+    dog = Watchdog(parts().redis, queues, slots, parts().leases, settings, end)
+    return [
+        Periodic("watchdog", watchdog.LOOK_SECONDS, dog.look),
+        Periodic("memory guard", memory.LOOK_SECONDS, MemoryGuard(settings, end).look),
+    ]
 
 
 def _refuse_forks(worker: Any) -> None:

@@ -6,6 +6,7 @@ Each model thread runs passes of one CPU thread: two such passes beat one of two
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -13,8 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shared.errors import FailureCode, ItemError
+from shared.errors import FailureCode, ItemError, OutOfMemory
 from workers.embed import Embedder
+
+log = logging.getLogger("lookalike.batcher")
 
 # How long a pass waits for its batch to fill: little beside the pass itself, and searches never wait.
 _LINGER_SECONDS = 0.02
@@ -47,8 +50,9 @@ class Batcher:
     def submit(self, pixels: np.ndarray, *, urgent: bool = False) -> Future[np.ndarray]:
         """Line up one picture, uint8[H, W, 3]; the future brings its vector, float32[D] of length 1.
 
-        The future raises ItemError where the model has no finite vector for this picture, and whatever the
-        model raised where it failed on this picture alone. An urgent picture overtakes all others.
+        The future raises ItemError where the model has no finite vector for this picture, OutOfMemory where the
+        device has no memory for even this one, and whatever else the model raised where it failed on this picture
+        alone. An urgent picture overtakes all others.
         """
         waiting = _Waiting(pixels)
         with self._changed:
@@ -92,15 +96,29 @@ class Batcher:
         try:
             vectors = self._embedder.embed(np.stack([waiting.pixels for waiting in batch]))
         except Exception as error:
-            if len(batch) > 1:
-                middle = len(batch) // 2
-                self._embed(batch[:middle])
-                self._embed(batch[middle:])
-            else:
+            if len(batch) == 1:
                 batch[0].vector.set_exception(_fault_of_one(error))
+                return
+            larger_half = (len(batch) + 1) // 2
+            if isinstance(error, OutOfMemory):
+                self._keep_batches_to(larger_half)
+        else:
+            for waiting, vector in zip(batch, vectors, strict=True):
+                waiting.vector.set_result(vector)
             return
-        for waiting, vector in zip(batch, vectors, strict=True):
-            waiting.vector.set_result(vector)
+        # Here and not in the handler: what failed must let go of its memory first.
+        while batch:
+            size = min(larger_half, self._batch_size)  # the first part may find less memory still
+            self._embed(batch[:size])
+            batch = batch[size:]
+
+    def _keep_batches_to(self, size: int) -> None:
+        """From now on: a size that the device had no memory for is not tried again."""
+        with self._changed:
+            if size >= self._batch_size:
+                return
+            self._batch_size = size
+        log.warning("the device has no memory for larger batches: they are of %d pictures from now on", size)
 
 
 def _fault_of_one(error: Exception) -> Exception:

@@ -180,6 +180,8 @@ class Process:
 
     def __init__(self, settings: Settings, shape: PixelShape, slot_file: BinaryIO) -> None:
         self._socket, theirs = socket.socketpair()
+        # Celery sets a default time-out while it stops, and the child would inherit it as a non-blocking socket.
+        theirs.setblocking(True)
         self._stderr = _memory_file(0)  # it says why a process cannot start, and nothing later
         orders = Orders(
             socket=theirs.fileno(),

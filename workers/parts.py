@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis
@@ -95,8 +96,9 @@ class Rounds:
     def stop(self) -> None:
         for periodic in self._periodics:
             periodic.stop()
-        for queue in self._queues:
-            self._presence.leave(queue, self._worker)
+        with suppress(redis.RedisError):  # it may be away, and the name lapses by itself
+            for queue in self._queues:
+                self._presence.leave(queue, self._worker)
 
     def _beat(self) -> None:
         for queue in self._queues:

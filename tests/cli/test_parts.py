@@ -63,7 +63,15 @@ def test_a_model_in_a_folder_is_found_from_the_folder_of_the_parts_too(settings,
 def test_a_part_that_says_what_it_lacks_is_quoted(settings, api, problem, answer):
     parts = all_parts(settings().model_copy(update={"port": api.port}), SOCKETS)
     worker, *_, door = parts[2:]
-    api.on("GET", "/readyz", problem(503, "workers_unavailable", "No worker serves `search`."), answer({}))
-    assert worker.missing() == "No worker serves `search`"
-    assert worker.missing() is None
-    assert door.missing() == "Nothing stands at /livez"
+    refusal = problem(503, "workers_unavailable", "No worker serves `search`.")
+    api.on("GET", "/readyz", refusal, answer({"parts": {"ingest workers": ["ingest@here/7"]}}))
+    assert worker.missing(7) == "No worker serves `search`"
+    assert worker.missing(7) is None
+    assert door.missing(8) == "Nothing stands at /livez"
+
+
+def test_a_worker_is_not_ready_for_the_presence_of_the_one_before_it(settings, api, answer):
+    parts = all_parts(settings().model_copy(update={"port": api.port}), SOCKETS)
+    worker = parts[2]
+    api.on("GET", "/readyz", answer({"parts": {"ingest workers": ["ingest@here/7"]}}))
+    assert worker.missing(17) == "it is not listed yet"

@@ -141,9 +141,37 @@ def test_a_killed_part_is_started_again(ready, alive, eventually):
 def test_a_part_that_keeps_dying_ends_everything_with_its_log(up, alive):
     up = up("steady:a", "dying:b")
     assert up.ended() == 1
-    assert "The b ended 3 times within 60 s, the last time with exit code 3." in up.said
+    assert "The b ended 3 times before it was ready, the last time with exit code 3." in up.said
     assert "| no room on the disk" in up.said
     assert not alive("a")
+
+
+def test_a_part_may_be_killed_again_and_again(ready, alive, eventually):
+    up = ready("steady:a", "steady:b")
+    for count in range(1, 21):
+        os.kill(up.pid("b"), signal.SIGKILL)
+        eventually(lambda count=count: up.said.count("b              ready in") == count + 1)
+    assert up.process.poll() is None
+    assert up.notes.count("started a") == 1
+
+
+def test_everything_may_be_killed_at_once_again_and_again(ready, eventually):
+    up = ready("steady:a", "steady:b")
+    for count in range(1, 6):
+        for pid in (up.pid("a"), up.pid("b"), guard_of(up)):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda count=count: up.said.count("ready in") == 2 * (count + 1) and guard_of(up))
+    up.process.terminate()
+    assert up.ended() == 0
+
+
+def test_a_part_that_cannot_start_again_is_tried_with_growing_pauses(ready, alive, eventually):
+    up = ready("steady:a", "mortal:b")
+    os.kill(up.pid("b"), signal.SIGKILL)
+    eventually(lambda: "b              ended with exit code 3; starting it again in 2 s" in up.said)
+    assert "b              ended with exit code 3; starting it again in 1 s" in up.said
+    assert up.process.poll() is None
+    assert alive("a")
 
 
 def test_a_part_that_is_not_ready_in_time_ends_everything_with_its_log(up, alive):

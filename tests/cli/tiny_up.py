@@ -45,6 +45,8 @@ KINDS = {
     "stubborn": LIVE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HOLD,
     "slow": LIVE.replace("def end(*_):\n", "def end(*_):\n    time.sleep(2)\n") + HOLD,
     "late": "import time; print('still reading the map', flush=True); time.sleep(60)",
+    # Lives once, and never again.
+    "mortal": "import os, sys\nif os.path.exists(sys.argv[1] + '.alive'):\n    sys.exit(3)\n" + LIVE + HOLD,
     "dying": "import sys; print('no room on the disk', flush=True); sys.exit(3)",
     # Its child is in its group, holds the lock, and does not hear of the end.
     "parent": LIVE + "if os.fork() == 0:\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -70,7 +72,7 @@ def tiny(folder: Path, kind: str, name: str) -> Part:
     return Part(
         name,
         command,
-        lambda: None if alive(folder, name) else "nobody holds its lock",
+        lambda pid: None if alive(folder, name) else "nobody holds its lock",
         leads=True,
         patience=2 if kind == "late" else 30,
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import redis
 
-from shared.broker import Broker, make_celery
+from shared.broker import Broker, connect_redis, make_celery
 from shared.contract import INGEST_CHUNK, SEARCH
 from shared.errors import QueueUnavailable
 from shared.settings import Settings
+from tests.running import Proxy, Valkey
 
 
 def sent(client: redis.Redis, queue: str) -> dict[str, object]:
@@ -46,3 +50,59 @@ def test_a_broker_that_is_away_is_said_so(tmp_path: Path) -> None:
         broker.send(INGEST_CHUNK, "job_a", 1)
     with pytest.raises(QueueUnavailable):
         broker.send(SEARCH, {})
+
+
+@pytest.fixture
+def direct(tmp_path: Path) -> Iterator[Settings]:
+    """A Valkey on a port."""
+    server = Valkey(tmp_path / "valkey")
+    yield Settings(redis_url=server.url)
+    server.kill()
+
+
+@pytest.fixture
+def proxy(direct: Settings) -> Iterator[Proxy]:
+    """The same, behind a proxy whose connections can die without a word."""
+    made = Proxy(direct.redis_url)
+    yield made
+    made.close()
+
+
+def test_connections_that_died_without_a_word_cost_one_command(proxy: Proxy) -> None:
+    with connect_redis(Settings(redis_url=proxy.url), patience=1) as client:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: client.blpop(["nothing"], 0.5), range(8)))
+        assert proxy.go_dead() == 8
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        assert all(client.ping() for _ in range(8))
+
+
+def test_a_message_is_sent_although_the_connection_died_without_a_word(
+    direct: Settings, proxy: Proxy
+) -> None:
+    broker = Broker(make_celery(Settings(redis_url=proxy.url)))
+    broker.send(INGEST_CHUNK, "job_a", 1)
+    assert proxy.go_dead()
+    broker.send(INGEST_CHUNK, "job_a", 2)
+    with connect_redis(direct) as client:
+        assert client.llen("ingest") == 2
+
+
+def test_after_connections_died_without_a_word_answers_are_found_again(
+    direct: Settings, proxy: Proxy
+) -> None:
+    broker, worker = Broker(make_celery(Settings(redis_url=proxy.url))), make_celery(direct)
+
+    def answered(id: str) -> object:
+        threading.Timer(0.2, worker.backend.store_result, (id, {"ok": id}, "SUCCESS")).start()
+        try:
+            return broker.wait(broker.send(SEARCH, {}, task_id=id), 5)
+        except QueueUnavailable:
+            return "unavailable"
+
+    assert answered("first") == {"ok": "first"}
+    assert proxy.go_dead()
+    assert answered("second") in ({"ok": "second"}, "unavailable")
+    assert answered("third") == {"ok": "third"}
+    assert answered("fourth") == {"ok": "fourth"}

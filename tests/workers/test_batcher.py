@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shared.contract import ModelCard
-from shared.errors import FailureCode, ItemError
+from shared.errors import FailureCode, ItemError, OutOfMemory
 from workers.batcher import Batcher
 from workers.decode import PixelShape
 
@@ -136,4 +136,42 @@ def test_many_idle_threads_outlive_a_trickle() -> None:
         time.sleep(0.005)
     depths = [len(inspect.getouterframes(frame)) for frame in sys._current_frames().values()]
     assert max(depths) < 60
+    batcher.close()
+
+
+class Cramped(Gate):
+    """A device with room for `room` pictures at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        vectors = super().embed(pixels)
+        if len(pixels) > self._room:
+            raise OutOfMemory(f"no memory for {len(pixels)}")
+        return vectors
+
+
+def test_a_batch_that_the_device_has_no_memory_for_is_halved_and_stays_so() -> None:
+    gate = Cramped(room=3)
+    batcher = Batcher(gate, batch_size=16, threads=1)
+    batcher.submit(picture(1), urgent=True)
+    gate.entered.acquire()
+    futures = [batcher.submit(picture(value)) for value in range(20, 60)]
+    gate.open.set()
+    assert [future.result(10)[0] for future in futures] == list(range(20, 60))
+    too_large = [len(batch) for batch in gate.batches if len(batch) > 3]
+    assert too_large == [16, 8, 4]
+    batcher.close()
+
+
+def test_a_picture_that_the_device_has_no_memory_for_is_the_services_fault() -> None:
+    gate = Cramped(room=0)
+    gate.open.set()
+    batcher = Batcher(gate, batch_size=4, threads=1)
+    futures = [batcher.submit(picture(value)) for value in (1, 2, 3)]
+    for future in futures:
+        with pytest.raises(OutOfMemory):
+            future.result(10)
     batcher.close()

@@ -370,3 +370,16 @@ def test_a_process_imports_nothing_heavy() -> None:
     modules = json.loads(subprocess.check_output([sys.executable, "-c", code]))
     assert "PIL" in modules
     assert not {"torch", "celery", "redis", "pydantic", "urllib3", "qdrant_client"} & set(modules)
+
+
+def test_a_default_time_out_of_the_workers_sockets_is_not_the_processs(
+    settings: Settings,
+) -> None:
+    """Celery sets one while it stops, and pictures in hand are still decoded then."""
+    socket.setdefaulttimeout(5)
+    try:
+        decoders = Decoders(settings.model_copy(update={"decode_processes": 1}), SQUARE)
+        assert [decoders.decode(jpeg(1)).format for _ in range(3)] == ["jpeg"] * 3
+    finally:
+        socket.setdefaulttimeout(None)
+        decoders.close()

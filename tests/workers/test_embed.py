@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from transformers import ConvNextConfig, ConvNextModel, ViTModel
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from shared.errors import StartError
+from shared.errors import OutOfMemory, StartError
 from shared.settings import Settings
 from tests.models import make_vit
 from workers.decode import decode
@@ -285,3 +286,41 @@ def test_vectors_that_are_not_finite_are_named_by_row(vit: Path) -> None:
     embedder._features = lambda module, pixels: finite(module, pixels) / torch.tensor([1, 0, 1, 0])[:, None]
     with pytest.raises(ValueError, match=r"rows \[1, 3\]"):
         embedder.embed(batch)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("MPS backend out of memory (allocated: 9 GiB)"),
+    ],
+)
+def test_a_device_without_memory_is_said_so_and_lets_go_of_the_batch(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    embedder = exact(small_model)
+    batches: list[weakref.ref[torch.Tensor]] = []
+
+    def fail(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        batches.append(weakref.ref(batch))
+        raise error.with_traceback(None)
+
+    monkeypatch.setattr(embedder, "_features", fail)
+    with pytest.raises(OutOfMemory, match="no memory on cpu for 3 pictures") as caught:
+        embedder.embed(np.zeros((3, 64, 64, 3), np.uint8))
+    error.with_traceback(None)  # the test's own hold on the frames
+    assert caught.value.__context__ is None
+    assert batches[0]() is None
+
+
+def test_another_fault_of_the_model_is_no_want_of_memory(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = exact(small_model)
+
+    def fail(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(embedder, "_features", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        embedder.embed(np.zeros((3, 64, 64, 3), np.uint8))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from shared.contract import ModelCard
-from shared.errors import StartError
+from shared.errors import OutOfMemory, StartError
 from shared.settings import Settings
 from workers.decode import PixelShape
 from workers.embed import lite2
@@ -21,6 +21,8 @@ from workers.embed.transformer import transformer
 # Least cosine of bf16 to fp32 vectors of the probe. Photographs strayed up to ten times as far, and theirs must
 # stay above 0.999: EfficientNet-Lite2 fails this (0.996 on photographs), ViTs pass with 0.99998.
 _LEAST_AGREEMENT = 0.9999
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 _log = logging.getLogger("lookalike.embed")
 _thread = threading.local()
@@ -37,7 +39,7 @@ class Embedder(Protocol):
         """uint8 [B, H, W, 3] RGB of `shape` -> float32 [B, D], each row of length 1.
 
         ValueError where the batch is empty or of another shape, and where a vector is not finite: it names
-        the rows.
+        the rows. OutOfMemory where the device has no memory for this many.
         """
         ...
 
@@ -67,15 +69,32 @@ class TorchEmbedder:
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
             raise ValueError(f"A batch is uint8 [1 or more, {wanted}], not {pixels.dtype} {pixels.shape}.")
         _one_torch_thread()
-        with torch.inference_mode():
-            levels = torch.tensor(pixels).to(self.device).float()
-            batch = ((levels - self._mean) / self._std).to(self.dtype).permute(0, 3, 1, 2)  # channels last
-            features = self._features(self._module, batch).float()
-            vectors = (features / features.norm(dim=1, keepdim=True)).cpu().numpy()
+        vectors = self._forward(pixels)
+        if vectors is None:
+            _free_cache(self.device)
+            raise OutOfMemory(
+                f"The model has no memory on {self.device} for {len(pixels)} pictures at once. Lower "
+                "LOOKALIKE_BATCH_SIZE, or give the device more memory or fewer other users."
+            )
         broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
         if broken:
             raise ValueError(f"The model gave no finite vector for the rows {broken} of the batch.")
         return vectors
+
+    def _forward(self, pixels: np.ndarray) -> np.ndarray | None:
+        """None where memory ran out. Not an exception: that would hold on to the memory of the frames it crossed."""
+        try:
+            with torch.inference_mode():
+                levels = torch.tensor(pixels).to(self.device).float()
+                batch = (
+                    ((levels - self._mean) / self._std).to(self.dtype).permute(0, 3, 1, 2)
+                )  # channels last
+                features = self._features(self._module, batch).float()
+                return (features / features.norm(dim=1, keepdim=True)).cpu().numpy()
+        except RuntimeError as error:
+            if _is_out_of_memory(error):
+                return None
+            raise
 
 
 def load_embedder(settings: Settings) -> Embedder:
@@ -134,6 +153,19 @@ def _probe(shape: PixelShape) -> np.ndarray:
     waves = np.stack([np.sin(x / period + y / (2 * period)) for period in (9, 17, 31)], axis=-1)
     grain = np.random.default_rng(0).normal(0, 8, (2, *waves.shape))
     return (128 + 90 * waves + grain).clip(0, 255).astype(np.uint8)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class for it; Metal and the CPU's allocator only say so."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _OUT_OF_MEMORY)
+
+
+def _free_cache(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
 
 
 def _one_torch_thread() -> None:

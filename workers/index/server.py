@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -231,7 +232,7 @@ class ServerIndex:
     def _asking(self, name: str = "", filter: Filter | None = None) -> Iterator[None]:
         try:
             yield
-        except (ResponseHandlingException, ResourceExhaustedResponse) as error:
+        except (ResponseHandlingException, ResourceExhaustedResponse, JSONDecodeError) as error:
             reason = getattr(error, "source", error)
             raise IndexUnavailable(f"Qdrant at {self._url} does not answer: {reason}") from error
         except UnexpectedResponse as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from shared.contract import ModelCard
 from shared.errors import IndexUnavailable
 from workers.index.interface import Collection, FieldType, Filter, Point, ScoredPoint
 
-_PATIENCE = 10.0  # seconds for a store that restarts
+_PATIENCE = 10.0  # seconds for a store that restarts, and for one that stalls in the middle of a message
 _ANSWER = 60.0  # seconds for one answer
 _PAUSE = 0.1
 
@@ -135,8 +137,7 @@ class StoreClient:
     def _connection(self) -> Connection:
         """This thread's own, made anew in a process that was forked."""
         if getattr(self._mine, "process", None) != os.getpid():
-            key = key_file(self._socket).read_bytes()
-            self._mine.connection = Client(str(self._socket), "AF_UNIX", authkey=key)
+            self._mine.connection = _connect(self._socket)
             self._mine.process = os.getpid()
         return self._mine.connection
 
@@ -148,3 +149,20 @@ class StoreClient:
             f"The embedded store at {self._socket} does not answer ({error or type(error).__name__}); "
             "`lookalike up` starts it."
         )
+
+
+def _connect(path: Path) -> Connection:
+    """A connection that both sides know the key of. A store that is stopped keeps nobody waiting for ever."""
+    patience = struct.pack(
+        "ll", int(_PATIENCE), int(_PATIENCE % 1 * 1e6)
+    )  # the kernel's, for `Connection` has none of its own
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.setblocking(True)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            caller.setsockopt(socket.SOL_SOCKET, option, patience)
+        caller.connect(str(path))
+        connection = Connection(caller.detach())
+    key = key_file(path).read_bytes()
+    answer_challenge(connection, key)
+    deliver_challenge(connection, key)
+    return connection

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,3 +87,38 @@ def answering(status: int) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n\r\n<html>",
+        b"nonsense\r\n",
+    ],
+)
+def test_a_server_whose_answer_breaks_off_is_unavailable(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        index = ServerIndex(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for ask in (index.ping, lambda: index.count("shop"), lambda: index.create("a", CARD)):
+            with pytest.raises(IndexUnavailable, match="does not answer"):
+                ask()
+
+
+def test_a_server_that_never_answers_is_unavailable_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.index.server._TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = ServerIndex(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(IndexUnavailable, match="does not answer"):
+            index.count("shop")

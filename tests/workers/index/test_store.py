@@ -129,3 +129,20 @@ def test_the_store_never_loads_a_model_library() -> None:
         "import sys, workers.index.store; sys.exit(bool({'torch', 'transformers', 'PIL'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_stopped_store_keeps_no_new_caller_waiting(
+    store: StoreProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.index.store_client._PATIENCE", 0.3)
+    index = StoreClient(store.socket)
+    os.kill(store.process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(IndexUnavailable, match="does not answer"):
+            index.ping()
+        with pytest.raises(IndexUnavailable, match="does not answer"):
+            index.count("shop")
+    finally:
+        os.kill(store.process.pid, signal.SIGCONT)
+    monkeypatch.undo()
+    index.ping()
