@@ -14,7 +14,7 @@ FROM base AS api
 RUN pip install --constraint requirements.lock .
 USER lookalike
 EXPOSE 8080
-CMD ["python", "-m", "gunicorn", "--worker-class", "gthread", "--workers", "2", "--threads", "16", "--limit-request-line", "8190", "--bind", "0.0.0.0:8080", "api.app:create_app()"]
+CMD ["python", "-m", "gunicorn", "--config", "python:api.server", "--workers", "2", "--bind", "0.0.0.0:8080", "api.app:create_app()"]
 
 FROM base AS worker
 RUN pip install --constraint requirements.lock ".[worker]"

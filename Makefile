@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo run test lint bench clean
+.PHONY: help setup demo run test faults lint bench clean
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
@@ -23,6 +23,9 @@ run: setup ## start everything on this machine: http://127.0.0.1:8080
 
 test: setup lint ## lint, then every test
 	$(BIN)/python -m pytest
+
+faults: setup ## kill every part at random moments, for half an hour (TABLE=file keeps what came of it)
+	$(BIN)/python -m pytest -s -m faults tests/faults $(if $(TABLE),--faults-table $(TABLE))
 
 lint: setup ## ruff, mypy, the import rules
 	$(BIN)/ruff check .

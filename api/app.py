@@ -1,4 +1,4 @@
-"""The WSGI application: `gunicorn 'api.app:create_app()'`."""
+"""The WSGI application, which `api/server.py` serves."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from flask import Flask, Response, g, request
 from api import limits
 from api.access import guard
 from api.arguments import WholePath
-from api.body import drain
 from api.collections import collections
 from api.docs import docs, swagger_ui
+from api.headers import HEADERS
 from api.health import health
 from api.images import images
 from api.jobs import jobs
@@ -55,8 +55,7 @@ def _name_the_request() -> None:
 
 
 def _finish(response: Response) -> Response:
-    if response.status_code >= 400:
-        drain()
     response.headers["X-Request-Id"] = g.request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
     return response

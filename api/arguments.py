@@ -18,7 +18,7 @@ from shared.errors import RequestCode, RequestError
 class WholePath(BaseConverter):
     """The rest of the path as it stands: ids are often whole URLs, percent-encoded or not."""
 
-    regex = ".+"
+    regex = r"[\s\S]+"
     part_isolating = False
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from flask import request
-from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import arguments, limits
 from api.json_text import parse_json
@@ -25,7 +22,6 @@ from shared.settings import Settings
 
 _BOM = b"\xef\xbb\xbf"
 _BUFFER = 64 * 1024
-_DRAINED = 8 * 1024
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _DELIMITERS = {"text/csv": ",", "text/tab-separated-values": "\t"}
 
@@ -42,15 +38,6 @@ def read_items(settings: Settings) -> Iterator[Item]:
     if kind in _DELIMITERS:
         return table_items(body, most, _layout(_DELIMITERS[kind]))
     return ndjson_items(body, most) if kind in _NDJSON else json_items(body, most)
-
-
-def refuse_idempotency_key() -> None:
-    """It must not be ignored: the client would trust it to prevent a second job."""
-    if "Idempotency-Key" in request.headers:
-        raise RequestError(
-            RequestCode.NOT_IMPLEMENTED,
-            "`Idempotency-Key` is not built yet. Send without it: an item sent twice replaces itself.",
-        )
 
 
 def read_object(*, may_be_empty: bool = False) -> dict[str, Any]:
@@ -71,7 +58,7 @@ def read_images(settings: Settings) -> list[FileStorage]:
     """The `image` parts of this multipart request; werkzeug keeps the large ones in temporary files."""
     if request.mimetype != "multipart/form-data":
         raise _unsupported("multipart/form-data")
-    images = request.files.getlist("image")
+    images = _files().getlist("image")
     if not images:
         raise Unprocessable(
             RequestCode.INVALID_BODY, "There is no `image` part with a file name; send `image=@picture.jpg`."
@@ -113,27 +100,9 @@ def refuse_other_parts(*known: str) -> None:
             raise not_built(name)
         if name not in known:
             raise RequestError(
-                RequestCode.INVALID_REQUEST, f"`{name[:100]}` is no part here; there are {', '.join(known)}."
+                RequestCode.INVALID_REQUEST,
+                f"`{(name or '')[:100]}` is no part here; there are {', '.join(known)}.",
             )
-
-
-def drain() -> None:
-    """Read a refused body for a while longer: cut off while it still sends, a client never sees why."""
-    connection = request.environ.get("gunicorn.socket")
-    if connection is None or not (request.content_length or "Transfer-Encoding" in request.headers):
-        return
-    cut = threading.Timer(limits.DRAIN_SECONDS, _stop_reading, [connection])
-    cut.start()
-    with contextlib.suppress(Exception):  # the client may be gone
-        while request.stream.read(_DRAINED):
-            pass
-    cut.cancel()
-
-
-def _stop_reading(connection: socket.socket) -> None:
-    """Whatever still trickles in: a socket's own time-out would start anew with each byte."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RD)
 
 
 def as_object(value: Any, what: str) -> dict[str, Any]:
@@ -141,6 +110,17 @@ def as_object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Unprocessable(RequestCode.INVALID_BODY, f"{what} must be a JSON object.")
     return value
+
+
+def _files() -> MultiDict[str, FileStorage]:
+    try:
+        return request.files  # reads the whole body
+    except (HTTPException, RequestError):
+        raise
+    except Exception as error:  # each server has its own kinds
+        raise RequestError(
+            RequestCode.INVALID_BODY, "The body breaks off, or is not framed as its headers say."
+        ) from error
 
 
 def _parsed(data: bytes, what: str) -> Any:
@@ -185,7 +165,7 @@ class _Arriving(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         try:
             data = self._stream.read(len(buffer))
-        except RequestEntityTooLarge:
+        except (RequestEntityTooLarge, RequestError):
             raise
         except Exception as error:  # each server has its own kinds
             raise self._broken() from error

@@ -31,4 +31,10 @@ MAX_CURSOR_LENGTH = 1024
 MAX_WAIT_SECONDS = 30
 MAX_REQUEST_ID_LENGTH = 128
 SPARE_PARTS = 16  # form parts beside the images of an upload
-DRAIN_SECONDS = 2.0  # that a refused body is read on, so that its sender sees why
+MAX_HEAD_BYTES = 64 * 2**10  # of a request: its line and headers
+LEAST_RATE = 1024  # bytes a second that a client must send or read
+LINGER_SECONDS = 2.0  # that a refused body is read on, so that its sender sees why
+LINGER_BYTES = 1 * 2**30  # and for how much of it
+
+# Characters of payload after which a chunk is full.
+HEAVY_CHUNK = 4 * 2**20

@@ -53,6 +53,7 @@ _CODE_OF_STATUS = {
     405: RequestCode.METHOD_NOT_ALLOWED,
     413: RequestCode.BODY_TOO_LARGE,
     415: RequestCode.UNSUPPORTED_MEDIA_TYPE,
+    500: RequestCode.INTERNAL,
 }
 _UNKNOWN_ROUTE = "Nothing stands at this address. `GET /openapi.json` lists what does, `GET /docs` shows it."
 _TOO_LARGE = (

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import redis
 from flask import g, jsonify, url_for
 
+from api import limits
 from api.access import caller
 from api.admission import check_backlog
 from api.idempotency import Turn
@@ -65,10 +65,9 @@ def _replay(job: str, turn: Turn, items: Iterable[Item]) -> str:
 
 def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) -> str:
     """The items as a new job. Its body's fingerprint stands before it is sealed, so that a replay can seal it."""
-    ledger, size = parts().ledger, parts().settings.chunk_size
-    job = None
+    ledger, job = parts().ledger, None
     try:
-        for count, chunk in enumerate(iter(lambda: list(islice(items, size)), [])):
+        for count, chunk in enumerate(_chunks(items, parts().settings.chunk_size)):
             if count % _CHUNKS_A_LOOK == 0:
                 check_backlog()
             if job is None:
@@ -87,6 +86,20 @@ def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) 
             raise
         raise BrokenSubmission(error, job) from error
     return job
+
+
+def _chunks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Chunks of `most` items, or of fewer where their payloads are heavy: many bodies may be read at once."""
+    chunk: list[Item] = []
+    weight = 0
+    for item in items:
+        chunk.append(item)
+        weight += len(repr(item.payload)) if item.payload else 0
+        if len(chunk) == most or weight >= limits.HEAVY_CHUNK:
+            yield chunk
+            chunk, weight = [], 0
+    if chunk:
+        yield chunk
 
 
 def _is_away(error: Exception) -> bool:

@@ -32,7 +32,7 @@ class Layout:
 def table_items(body: io.BufferedReader, max_item_bytes: int, layout: Layout) -> Iterator[Item]:
     """The items of every row, in order; a row has several where a separator parts its URLs."""
     lines = _Lines(body, max_item_bytes)
-    csv.field_size_limit(max_item_bytes)
+    csv.field_size_limit(max_item_bytes + len("\r\n"))  # as a row: `_Lines` says it better
     rows = csv.reader(lines, delimiter=layout.delimiter, strict=True)
     try:
         header = _Header(next(rows, []), layout)

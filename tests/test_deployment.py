@@ -47,8 +47,10 @@ def test_workers_run_the_command_that_up_runs(tmp_path: Path, queue: str) -> Non
     assert service(queue)["command"][2:] == up[: up.index("--loglevel")]
 
 
-def test_the_api_is_the_application_that_up_serves(tmp_path: Path) -> None:
-    assert service("api")["command"][-1] == command_of_up(tmp_path, "api")[-1]
+def test_the_api_is_served_as_up_serves_it(tmp_path: Path) -> None:
+    up, compose = command_of_up(tmp_path, "api"), service("api")["command"][2:]
+    assert compose[:3] == up[:3] == ["gunicorn", "--config", "python:api.server"]
+    assert compose[-1] == up[-1]
 
 
 def test_valkey_keeps_what_the_ledger_needs_as_in_up(tmp_path: Path) -> None:

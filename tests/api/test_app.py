@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import re
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 from api.problems import problem
-from shared.contract import PUT_COLLECTION
+from shared.contract import GET_IMAGE, PUT_COLLECTION, Item
 from shared.errors import FailureCode, RequestCode
 from tests.api.conftest import Workers, assert_problem
 
@@ -43,9 +46,71 @@ def test_a_request_id_is_made_where_none_can_be_echoed(client: FlaskClient, give
     assert re.fullmatch(r"[0-9a-f]{32}", client.get("/livez", headers=headers).headers["X-Request-Id"])
 
 
-@pytest.mark.parametrize("path", ["/livez", "/nothing", "/docs/", JOB])
-def test_no_answer_is_to_be_guessed_at(client: FlaskClient, path: str) -> None:
-    assert client.get(path).headers["X-Content-Type-Options"] == "nosniff"
+@pytest.mark.parametrize("path", ["/livez", "/nothing", "/openapi.json", "/docs", "/docs/", JOB])
+def test_no_answer_is_guessed_at_framed_or_referred_to(client: FlaskClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nothing", JOB, "/docs/oauth2-redirect.html"])
+def test_what_is_no_page_of_ours_may_do_nothing_in_a_browser(client: FlaskClient, path: str) -> None:
+    policy = client.get(path).headers["Content-Security-Policy"]
+    assert policy == "default-src 'none'; frame-ancestors 'none'"
+
+
+HOSTILE = [
+    "../../etc/passwd", "/etc/passwd", "..", "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a\x00b",
+    "a\r\nSet-Cookie: x=1", "%0d%0aX: y", "C:\\x", "\u202egnp.exe", "'; DROP TABLE x; --", "{{7*7}}", "x" * 512,
+    "\U0001f600",
+]  # fmt: skip
+
+ONE_LINE = [word for word in HOSTILE if "\n" not in word]
+
+
+@pytest.mark.parametrize("id", HOSTILE)
+def test_an_id_is_never_a_path_a_header_or_markup(
+    client: FlaskClient, accepted: Callable[..., list[Item]], id: str
+) -> None:
+    response = client.post(
+        "/v1/collections/shop/jobs",
+        json={"items": [{"url": "http://a.example/", "id": id, "payload": {id: id}}]},
+    )
+    assert re.fullmatch(r"/v1/jobs/job_[0-9a-f]{20}", response.headers["Location"])
+    assert accepted(response) == [Item(id=id, url="http://a.example/", payload={id: id})]
+
+
+@pytest.mark.parametrize("id", ONE_LINE)
+def test_an_id_comes_back_as_data(client: FlaskClient, workers: Workers, id: str) -> None:
+    workers.answer(GET_IMAGE, {"ok": {"id": id, "url": None, "payload": {}}})
+    response = client.get(f"/v1/collections/shop/images/{quote(id, safe='')}")
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    assert response.json["id"] == id
+    assert workers.calls == [(GET_IMAGE.name, "shop", id)]
+    assert "Set-Cookie" not in response.headers
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "a\n", "ü", "-a"])
+def test_a_collections_name_is_a_plain_word(client: FlaskClient, name: str) -> None:
+    response = client.get(f"/v1/collections/{quote(name, safe='')}")
+    assert response.status_code in (404, 422)
+    assert_problem(response, response.status_code, response.json["code"])
+
+
+@pytest.mark.parametrize("name", ONE_LINE)
+def test_an_uploads_file_name_is_of_no_consequence(
+    client: FlaskClient, accepted: Callable[..., list[Item]], name: str
+) -> None:
+    response = client.post("/v1/collections/shop/images", data={"image": (io.BytesIO(b"x"), name)})
+    [item] = accepted(response)
+    assert item.id == f"sha256:{hashlib.sha256(b'x').hexdigest()}"
+
+
+def test_a_page_does_not_repeat_what_it_was_asked_under(client: FlaskClient) -> None:
+    assert "evil" not in client.get("/docs?evil", headers={"Host": "evil.example"}).text
 
 
 def test_what_nobody_foresaw_is_logged_and_not_told(

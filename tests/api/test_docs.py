@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.openapi import OPENAPI
+from tests.api.test_server import serving_over_tcp
 
 METHODS = {"GET", "PUT", "POST", "DELETE"}
 
@@ -65,3 +71,30 @@ def test_the_page_and_all_that_it_loads_come_from_here(client: FlaskClient, path
         assert address.startswith("/docs/")
         assert client.get(address).status_code == 200, address
     assert '"/openapi.json"' in page
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/"])
+def test_the_page_may_run_its_own_scripts_and_no_others(client: FlaskClient, path: str) -> None:
+    page = client.get(path)
+    policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
+    [inline] = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+    assert policy["script-src"] == f"'self' 'sha256-{digest}'"
+    assert (policy["default-src"], policy["connect-src"]) == ("'none'", "'self'")
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+def test_the_page_works_in_a_browser_under_its_policy(redis_url: str, tmp_path: Path) -> None:
+    with serving_over_tcp(redis_url) as url:
+        # fmt: off
+        command = [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+            "--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom", f"{url}/docs",
+        ]
+        # fmt: on
+        seen = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert seen.stdout.count('class="opblock-summary-path"') >= len(OPENAPI["paths"])
+    assert "Content Security Policy" not in seen.stderr

@@ -205,3 +205,8 @@ def test_payloads_of_many_files_fit(client: FlaskClient, accepted: Accepted) -> 
     payloads = [{"text": "x" * 2000, "n": n} for n in range(500)]
     items = accepted(upload(client, *[b"%d" % n for n in range(500)], payload=json.dumps(payloads)))
     assert [item.payload["n"] for item in items] == list(range(500))
+
+
+def test_an_id_with_a_line_break_can_be_asked_for(client: FlaskClient) -> None:
+    answer = client.get("/v1/collections/shop/images/a%0Ab")
+    assert answer.get_json()["code"] != "not_found"

@@ -268,3 +268,19 @@ def test_a_spreadsheet_does_not_run_what_an_item_says(client: FlaskClient, ledge
     table = client.get(f"/v1/jobs/{job}/failures", headers={"Accept": "text/csv"}).text
     (row,) = csv.DictReader(io.StringIO(table))
     assert (row["id"], row["detail"], row["retryable"]) == ("'=1+1", "'@detail", "false")
+
+
+def test_a_chunk_of_heavy_payloads_is_full_before_its_count(client: FlaskClient, ledger: Ledger) -> None:
+    lines = [
+        json.dumps({"url": f"http://a.example/{n}", "payload": {"text": "x" * 900_000}}) for n in range(12)
+    ]
+    answer = client.post(
+        "/v1/collections/shop/jobs", data="\n".join(lines), content_type="application/x-ndjson"
+    )
+    job = answer.get_json()["id"]
+    chunks = []
+    for number in (1, 2, 3):
+        chunk = ledger.claim(job, number)
+        assert chunk is not None
+        chunks.append(len(chunk.items))
+    assert chunks == [5, 5, 2]

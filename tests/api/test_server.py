@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from shared.ledger import Ledger
 from shared.settings import Settings
 
+PATIENCE = 3  # seconds
 ROOT = Path(__file__).parents[2]
 JOBS = "/v1/collections/shop/jobs"
 LINE = b'{"url":"http://a.example/1.jpg"}\n'
@@ -49,25 +50,62 @@ class Server:
             return response.status, json.loads(response.read())
 
 
-@pytest.fixture(scope="module")
-def server(redis_url: str) -> Iterator[Server]:
+@contextlib.contextmanager
+def serving(redis_url: str, *arguments: str) -> Iterator[Server]:
+    """On a unix socket, with little patience and few threads."""
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         path = Path(folder) / "s"
-        # fmt: off
-        command = [
-            sys.executable, "-m", "gunicorn", "-k", "gthread", "--threads", "4", "--bind", f"unix:{path}",
-            "--no-control-socket", "--log-level", "warning", "api.app:create_app()",
-        ]
-        # fmt: on
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "REDIS_URL": redis_url})
-        deadline = time.monotonic() + 60
-        while not path.exists():
-            assert process.poll() is None, "gunicorn ended before it was ready"
-            assert time.monotonic() < deadline, "gunicorn never listened"
-            time.sleep(0.02)
-        yield Server(path)
+        ours = {"REDIS_URL": redis_url, "LOOKALIKE_READ_SECONDS": str(PATIENCE)}
+        with _gunicorn(f"unix:{path}", ours, "--threads", "4", *arguments) as process:
+            _until(process, path.exists)
+            yield Server(path)
+
+
+@contextlib.contextmanager
+def serving_over_tcp(redis_url: str, **settings: str) -> Iterator[str]:
+    """On a port of its own; its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    with _gunicorn("{}:{}".format(*address), {"REDIS_URL": redis_url, **settings}) as process:
+        _until(process, lambda: _listens(address))
+        yield "http://{}:{}".format(*address)
+
+
+@contextlib.contextmanager
+def _gunicorn(address: str, settings: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As `lookalike up` starts it."""
+    # fmt: off
+    command = [
+        sys.executable, "-m", "gunicorn", "--config", "python:api.server", "--bind", address,
+        "--log-level", "warning", *arguments, "api.app:create_app()",
+    ]
+    # fmt: on
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **settings})
+    try:
+        yield process
+    finally:
         process.terminate()
         process.wait(30)
+
+
+def _listens(address: tuple[str, int]) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(address) == 0
+
+
+def _until(process: subprocess.Popen[bytes], listening: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not listening():
+        assert process.poll() is None, "gunicorn ended before it was ready"
+        assert time.monotonic() < deadline, "gunicorn never listened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str) -> Iterator[Server]:
+    with serving(redis_url) as server:
+        yield server
 
 
 def chunked(*pieces: bytes) -> list[bytes]:
@@ -146,20 +184,217 @@ def test_a_get_with_a_whole_url_as_id_reaches_its_route(server: Server, settings
 
 
 def test_a_refused_body_that_trickles_does_not_hold_its_thread(server: Server, ledger: Ledger) -> None:
+    head = b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+    with crowd(server, head, drip=b"x") as slow:
+        answered_meanwhile(server)
+        assert all(status == 404 for status, _ in ends(slow))
+
+
+HELD = 80  # connections of one kind: many more than threads
+
+
+@contextlib.contextmanager
+def crowd(server: Server, opening: bytes, drip: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Many connections that all send `opening` and then, if anything, `drip` for ever."""
     with contextlib.ExitStack() as stack:
-        tricklers = [stack.enter_context(server.connect()) for _ in range(4)]
-        for connection in tricklers:
-            connection.sendall(b"POST /nope HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
-        answered = threading.Event()
-        asking = threading.Thread(
-            target=lambda: (server.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"), answered.set())
-        )
-        asking.start()
-        for _ in range(40):  # each byte comes before a socket's own time-out would
-            if answered.wait(0.5):
-                break
-            for connection in tricklers:
-                with contextlib.suppress(OSError):
-                    connection.sendall(b"x")
-        assert answered.is_set()
-        asking.join()
+        slow = [stack.enter_context(server.connect()) for _ in range(HELD)]
+        for connection in slow:
+            connection.sendall(opening)
+        over = threading.Event()
+        dripping = threading.Thread(target=_drip, args=(slow, drip, over))
+        dripping.start()
+        try:
+            yield slow
+        finally:
+            over.set()
+            dripping.join()
+
+
+def _drip(slow: list[socket.socket], drip: bytes, over: threading.Event) -> None:
+    while drip and not over.wait(0.5):
+        for connection in slow:
+            with contextlib.suppress(OSError):
+                connection.send(drip)
+
+
+def answered_meanwhile(server: Server) -> None:
+    """Others are served while the crowd stands there: each of these would otherwise wait for the crowd's end."""
+    began = time.monotonic()
+    for _ in range(20):
+        assert server.send(LIVEZ)[0] == 200
+    assert time.monotonic() - began < PATIENCE
+
+
+def ends(slow: list[socket.socket]) -> list[tuple[int, str]]:
+    """How the server ended each of them: status and code, (0, "") where it only closed."""
+    return [_end(connection) for connection in slow]
+
+
+def _end(connection: socket.socket) -> tuple[int, str]:
+    response = http.client.HTTPResponse(connection)
+    try:
+        response.begin()
+        problem = json.loads(response.read())
+    except (ConnectionError, http.client.BadStatusLine):
+        return 0, ""
+    assert response.headers["Connection"] == "close"
+    return response.status, problem["code"]
+
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def test_heads_that_dribble_hold_nobody_up_and_are_ended(server: Server) -> None:
+    with crowd(server, b"GET /livez HTTP/1.1\r\nX: ", drip=b"x") as slow:
+        answered_meanwhile(server)
+        assert set(ends(slow)) == {(408, "request_timeout")}
+
+
+def test_connections_that_say_nothing_hold_nobody_up_and_are_closed(server: Server) -> None:
+    with crowd(server, b"") as slow:
+        answered_meanwhile(server)
+        assert set(ends(slow)) == {(0, "")}
+
+
+@pytest.mark.parametrize("drip", [b"", b" "], ids=["silent", "dribbling"])
+def test_bodies_that_dribble_hold_nobody_up_and_are_ended(
+    server: Server, ledger: Ledger, drip: bytes
+) -> None:
+    with crowd(server, HEAD + b"Content-Length: 1000000\r\n\r\n" + LINE, drip) as slow:
+        answered_meanwhile(server)
+        assert set(ends(slow)) == {(408, "request_timeout")}
+
+
+def test_chunks_that_dribble_hold_nobody_up_and_are_ended(server: Server, ledger: Ledger) -> None:
+    with crowd(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", drip=b"1\r\n \r\n") as slow:
+        answered_meanwhile(server)
+        assert set(ends(slow)) == {(408, "request_timeout")}
+
+
+def test_a_picture_that_dribbles_is_ended(server: Server, ledger: Ledger) -> None:
+    head = UPLOAD + b"Content-Length: 1000000\r\n\r\n--x\r\n"
+    with crowd(server, head, drip=b" ") as slow:
+        answered_meanwhile(server)
+        assert set(ends(slow)) == {(408, "request_timeout")}
+
+
+def test_answers_that_nobody_reads_hold_nobody_up_and_are_dropped(server: Server) -> None:
+    """Each asks for more than the system buffers, in a pipeline."""
+    asked = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with crowd(server, asked * 5) as slow:
+        answered_meanwhile(server)
+        time.sleep(PATIENCE + 3)
+        for connection in slow:
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while piece := connection.recv(2**20):
+                    received += len(piece)
+            assert 0 < received < 1_400_000
+
+
+def test_a_crowd_larger_than_the_house_keeps_nobody_out(redis_url: str) -> None:
+    with serving(redis_url, "--worker-connections", "32") as small, crowd(small, HEAD[:-2]) as slow:
+        answered_meanwhile(small)
+        assert {status for status, _ in ends(slow)} == {408}
+
+
+def test_a_slow_but_steady_body_is_read_to_its_end(server: Server, ledger: Ledger) -> None:
+    """It takes longer than the patience for a pause."""
+    lines = LINE * 50
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % (10 * len(lines)))
+        for _ in range(10):
+            time.sleep(PATIENCE / 7)
+            connection.sendall(lines)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert json.loads(response.read())["total"] == 500
+
+
+def test_pipelined_requests_are_answered_in_turn(server: Server) -> None:
+    first = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(first * 3 + LIVEZ[:20])
+        time.sleep(0.2)
+        connection.sendall(LIVEZ[20:])
+        received = b""
+        while piece := connection.recv(2**16):
+            received += piece
+    assert received.count(b"HTTP/1.1 200 OK") == received.count(b'"ok"') == 4
+
+
+def test_a_client_that_waits_to_be_told_to_continue_is_told(server: Server, ledger: Ledger) -> None:
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(LINE))
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 Continue")
+        connection.sendall(LINE)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 202
+
+
+GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+UPLOAD = (
+    b"POST /v1/collections/shop/images HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: multipart/form-data; boundary=x\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET <script>alert(1)</script> HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET /livez\x00 HTTP/1.1\r\n\r\n", 400),
+        (b"\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\nHost: localhost\n\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (GET + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (GET + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (GET + b"Content-Length: -1\r\n\r\n", 400),
+        (GET + b"Content-Length: \xb2\r\n\r\n", 400),
+        (GET + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 400),
+        (GET + b"Transfer-Encoding: magic\r\n\r\n", 501),
+        (GET + b"Host: other\r\n\r\n", 400),
+        (GET + b"X: a\r\n b\r\n\r\n", 400),
+        (GET + b"X: a\x00b\r\n\r\n", 400),
+        (GET + b"Expect: money\r\n\r\n", 417),
+        (GET + b"X: y\r\n" * 101 + b"\r\n", 431),
+        (GET + b"X: " + b"y" * 9_000 + b"\r\n\r\n", 431),
+        (GET + b"X: " + b"y" * 1_000_000, 431),
+        (b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET /" + b"x" * 1_000_000, 414),
+        (GET.replace(b"/livez", b"/livez?" + b"a&" * 4_000) + b"\r\n", 200),
+        (GET + b"SCRIPT_NAME: /elsewhere\r\n\r\n", 200),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (UPLOAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (UPLOAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"0" * 20_000, 400),
+        (UPLOAD + b"Content-Length: 5\r\n\r\nabcde", 422),
+    ],
+)
+def test_what_is_no_request_is_told_so_as_a_problem(
+    server: Server, ledger: Ledger, sent: bytes, status: int
+) -> None:
+    with server.connect() as connection:
+        connection.sendall(sent)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        body = json.loads(response.read())
+    assert (response.status, response.headers["X-Content-Type-Options"]) == (status, "nosniff"), body
+    assert response.headers["X-Request-Id"]
+    if status != 200:
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert (body["status"], body["request_id"]) == (status, response.headers["X-Request-Id"])
+        assert "Traceback" not in body["detail"]
+
+
+def test_a_smuggled_request_is_never_answered(server: Server, ledger: Ledger) -> None:
+    smuggled = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(HEAD + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n" + smuggled)
+        received = b""
+        while piece := connection.recv(2**16):
+            received += piece
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b"400 Bad Request" in received

@@ -100,6 +100,11 @@ class Stack:
     def count(self, collection: str) -> int:
         return int(self.ok("GET", f"/v1/collections/{collection}")["images"])
 
+    def images(self, collection: str) -> dict[str, Any]:
+        """Id → payload of a collection of up to 1,000 images."""
+        found = self.ok("GET", f"/v1/collections/{collection}/images", params={"limit": 1000})["images"]
+        return {image["id"]: image["payload"] for image in found}
+
     def processes(self, words: str) -> list[int]:
         """Pids of this stack's processes whose command line holds `words`."""
         listing = subprocess.run(
@@ -116,6 +121,13 @@ class Stack:
                 raise AssertionError(f"`up` ended:\n{(self.data / 'up.log').read_text()}")
             assert time.monotonic() < deadline, f"{otherwise}\n{(self.data / 'up.log').read_text()}"
             time.sleep(0.1)
+
+    def answers(self) -> bool:
+        """Whether the API serves."""
+        try:
+            return self.call("GET", "/livez").ok
+        except requests.ConnectionError:
+            return False
 
     def _is_ready(self) -> bool:
         try:
