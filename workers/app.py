@@ -22,6 +22,7 @@ from workers.drain import Drain
 from workers.memory import MemoryGuard
 from workers.parts import Parts, Rounds, build_parts
 from workers.periodic import Periodic
+from workers.request import Request
 from workers.watchdog import Watchdog
 
 log = logging.getLogger("lookalike.worker")
@@ -29,6 +30,7 @@ log = logging.getLogger("lookalike.worker")
 settings = Settings()
 app = make_celery(settings)
 app.conf.imports = ("workers.tasks",)
+app.Task.Request = Request
 
 _running: dict[str, Any] = {}
 
