@@ -133,12 +133,13 @@ def _checker(keys: Keys, rate: Rate | None) -> Callable[[], None]:
 
 
 def _key_of_request(keys: Keys, wrong_keys: Rate) -> Key:
-    presented, address = _presented_key(), request.remote_addr or "unix socket"
-    wrong_keys.check(address)  # before the key is looked at, or guessing would go on
-    key = keys.find(presented)
+    key, address = keys.find(_presented_key()), request.remote_addr or "unix socket"
     if key is None:
         wrong_keys.count(address)
         raise RequestError(RequestCode.UNAUTHORIZED, "This key is not known here.")
+    if key.can_be_guessed:
+        # Else guessing would go on. Made keys pass: strangers behind the same proxy must not lock their holders out.
+        wrong_keys.check(address)
     return key
 
 

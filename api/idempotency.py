@@ -93,9 +93,13 @@ class Turn:
         for item in items:
             # Each is one line, so that no two lists of items read the same.
             self._hash.update(item.model_dump_json(exclude_defaults=True).encode() + b"\n")
-            if self.earlier is None and time.monotonic() >= self._renew_at:
-                self._write()
+            self.keep()
             yield item
+
+    def keep(self) -> None:
+        """The request goes on, so its turn does."""
+        if self.earlier is None and time.monotonic() >= self._renew_at:
+            self._write()
 
     def began(self, job: str) -> None:
         """Whoever takes the turn over shall know of the job that stands half."""

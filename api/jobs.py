@@ -14,8 +14,8 @@ from api import arguments, limits
 from api.body import read_items
 from api.parts import parts
 from api.submission import accept, accepted, job_json
-from shared.contract import Failure
-from shared.errors import RequestCode, RequestError
+from shared.contract import Failure, Item, Refusal
+from shared.errors import FailureCode, RequestCode, RequestError
 
 jobs = Blueprint("jobs", __name__)
 
@@ -54,8 +54,18 @@ def retry(id: str) -> Any:
     job = parts().ledger.snapshot(_job_id(id))
     if not job.failed:
         raise RequestError(RequestCode.INVALID_REQUEST, f"Nothing of job `{id}` has failed.")
-    failed = (failure.item for failure in parts().ledger.all_failures(id))
+    failed = (_once_more(failure.item) for failure in parts().ledger.all_failures(id))
     return accepted(accept(job.collection, failed, of_body=False))
+
+
+def _once_more(item: Item) -> Item:
+    """A failed item as it is sent again: it holds its picture for itself, or is refused where that is gone."""
+    if item.upload is None or parts().uploads.hold_for_ingest(item.upload):
+        return item
+    gone = Refusal(
+        code=FailureCode.EMPTY, detail="The uploaded bytes are no longer kept; upload the file again."
+    )
+    return Item(id=item.id, payload=item.payload, refused=gone)
 
 
 @jobs.get("/v1/jobs/<id>/failures")

@@ -29,6 +29,11 @@ class Key:
     digest: bytes
     scopes: frozenset[str]
 
+    @property
+    def can_be_guessed(self) -> bool:
+        """Whether a person may have thought it up."""
+        return not self.name.startswith("lk_")
+
 
 class Keys:
     """The keys of LOOKALIKE_API_KEYS, `key=scope+scope,key=scope`; of a plain key, only its hash is kept."""

@@ -68,6 +68,7 @@ def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) 
     ledger, job = parts().ledger, None
     try:
         for count, chunk in enumerate(_chunks(items, parts().settings.chunk_size)):
+            turn.keep()
             if count % _CHUNKS_A_LOOK == 0:
                 check_backlog()
             if job is None:

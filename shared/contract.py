@@ -33,6 +33,9 @@ class Refusal(Message):
 class Item(Message):
     """One image reference: a `url`, or the sha256 of parked `upload` bytes, and the client's payload."""
 
+    # Items wait in Redis: a worker of the version before must not choke on what a newer API adds.
+    model_config = ConfigDict(extra="ignore")
+
     id: str
     url: str | None = None
     upload: str | None = None
@@ -48,7 +51,7 @@ class Chunk:
     """Up to `chunk_size` items of one job, under a lease that `token` names.
 
     `attempt` counts its runs, this one included, and `fetches` how often its items were fetched before it.
-    `origin` is set on a piece: the number of the chunk that it was split from.
+    `origin` is the number of the chunk that it was split from, or put off from.
     """
 
     job: str

@@ -139,6 +139,10 @@ class OutOfMemory(ServiceError):
     """The device has no memory left for a batch of this size."""
 
 
+class ModelBroken(ServiceError):
+    """The model or its device answers nothing any more: only a new process helps."""
+
+
 class IndexUnavailable(ServiceError):
     """The vector engine does not answer."""
 

@@ -27,6 +27,7 @@ log = logging.getLogger("lookalike.ledger")
 _LUA = Path(__file__).with_name("lua")
 _JOBS = "lookalike:jobs"
 _DUE = "lookalike:due"
+_AGAIN = "lookalike:again"
 _ACCEPTING = "lookalike:accepting"
 _PENDING = "lookalike:pending"
 
@@ -34,7 +35,10 @@ _PENDING = "lookalike:pending"
 _PIECES = 8
 _TRIES_OF_A_PIECE = 2
 
-_DISK_MS = 3000
+# Less than any client of Redis waits for an answer (`connect_redis`).
+_DISK_MS = 1500
+_MOST_AGAIN = 64
+_LOOKED_AT = 100
 
 JobState = Literal["accepting", "queued", "running", "done", "cancelled"]
 
@@ -115,16 +119,19 @@ class Ledger:
         return int(number)
 
     def seal_job(self, job: str) -> None:
-        """The body is read to its end: the total is known. Returns when the job is on Redis's disk, if it has one."""
-        self._run("seal", job, self._ttl)
-        self._await_disk()
+        """The body is read to its end: the total is known. Waits for Redis's disk, where Redis can say so."""
+        with self._redis.client() as connection:  # WAITAOF speaks of what its own connection wrote
+            self._scripts["seal"](args=[job, self._ttl], client=connection)
+            self._await_disk(connection)
 
-    def _await_disk(self) -> None:
-        """WAITAOF (Redis 7.2, Valkey): what was accepted survives a loss of power too."""
+    def _await_disk(self, connection: redis.Redis) -> None:
+        """WAITAOF (Redis 7.2, Valkey)."""
         if not self._has_disk:
             return
         try:
-            synced, _ = self._redis.execute_command("WAITAOF", 1, 0, _DISK_MS)
+            synced, _ = connection.execute_command("WAITAOF", 1, 0, _DISK_MS)
+        except redis.TimeoutError:
+            synced = 0
         except redis.ResponseError as error:
             self._has_disk = False
             log.warning(
@@ -160,7 +167,7 @@ class Ledger:
     def look(self, job: str, number: int) -> Literal["fresh", "suspect"] | None:
         """What a claim would find: nothing to do, a chunk, or one that may break the next worker too.
 
-        Suspect is a chunk whose last run broke, and a piece of one that broke every run.
+        Suspect is a chunk whose last run broke, or one of its pieces.
         """
         word = self._run("look", job, number)
         return word.decode() if word else None
@@ -169,18 +176,19 @@ class Ledger:
         """Whether the chunk broke too many runs to be tried again."""
         return chunk.attempt > self._max_attempts
 
-    def split(self, chunk: Chunk) -> bool:
+    def split(self, chunk: Chunk) -> Literal["split", "whole", "lost"]:
         """Put pieces in the place of a chunk that broke every run, in search of the item at fault.
 
-        False where nothing is left to split (items of one id stay together), or the lease was lost.
+        It stays whole where there is nothing to search for: items of one id stay together, and a service that was
+        away too often is no item's fault.
         """
         pieces = _pieces(chunk.items)
         if len(pieces) < 2:
-            return False
+            return "whole"
         bodies = ((len(piece), _packed_items(piece)) for piece in pieces)
-        attempts = max(0, self._max_attempts - _TRIES_OF_A_PIECE)
+        attempts = max(0, min(1, self._max_attempts - 1), self._max_attempts - _TRIES_OF_A_PIECE)
         words = (word for body in bodies for word in body)
-        return bool(self._run("split", chunk.job, chunk.number, chunk.token, attempts, *words))
+        return self._run("split", chunk.job, chunk.number, chunk.token, attempts, *words).decode()
 
     def renew(self, chunk: Chunk) -> Literal["held", "lost", "cancelled"]:
         """Keep the lease for its whole length from now on."""
@@ -220,18 +228,30 @@ class Ledger:
             )
         )
 
-    def overdue(self, limit: int) -> list[tuple[str, int]]:
-        """Up to `limit` chunks (job, number) that stand still: no live lease, not sent lately.
+    def overdue(self, room: int) -> list[tuple[str, int]]:
+        """Chunks (job, number) that stand still: no live lease, not sent lately.
 
-        Each is counted as sent from now on. Cancelled chunks whose lease ran out are ended on the way.
+        Up to 64 of those that are in no queue for sure, and up to `room` of those that may be. Each is counted as
+        sent from now on. Cancelled chunks whose lease ran out are ended on the way.
         """
-        flat = self._run("overdue", limit, self._resend_ms, self._ttl)
+        flat = self._run("overdue", _MOST_AGAIN, room, self._resend_ms, self._ttl)
         return [(job.decode(), int(number)) for job, number in zip(flat[::2], flat[1::2], strict=True)]
 
     def abandoned(self, idle_seconds: float) -> list[str]:
         """Jobs whose body has brought no chunk for so long: the API that read it died, or lost Redis."""
-        oldest = int((time.time() - idle_seconds) * 1000)
+        seconds, _ = self._redis.time()  # the clock that `accept` reads, whatever ours says
+        oldest = int((seconds - idle_seconds) * 1000)
         return [raw_id.decode() for raw_id in self._redis.zrangebyscore(_ACCEPTING, "-inf", oldest)]
+
+    def forget_expired(self) -> None:
+        """Take the oldest jobs off the list whose time to be read is over."""
+        oldest = self._redis.zrange(_JOBS, 0, _LOOKED_AT - 1)
+        with self._redis.pipeline(transaction=False) as pipe:
+            for raw_id in oldest:
+                pipe.exists(_key(raw_id.decode()))
+            gone = [raw_id for raw_id, stands in zip(oldest, pipe.execute(), strict=True) if not stands]
+        if gone:
+            self._redis.zrem(_JOBS, *gone)
 
     # Reading and cancelling
 
@@ -294,7 +314,7 @@ class Ledger:
 
     def pending_chunks(self) -> int:
         """Chunks of all jobs that have not ended."""
-        return int(self._redis.zcard(_DUE))
+        return int(self._redis.zcard(_DUE) + self._redis.zcard(_AGAIN))
 
     def pending_items(self) -> int:
         """Items of all jobs that have not ended."""

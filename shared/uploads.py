@@ -16,6 +16,13 @@ redis.call('HSETNX', KEYS[1], 'data', ARGV[1])
 redis.call('HINCRBY', KEYS[1], 'references', 1)
 if redis.call('TTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 """
+# Holds again what is parked still.
+_HOLD = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HINCRBY', KEYS[1], 'references', 1)
+if redis.call('TTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return 1
+"""
 _RELEASE = """#!lua flags=allow-oom
 if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HINCRBY', KEYS[1], 'references', -1) <= 0 then
   redis.call('DEL', KEYS[1])
@@ -31,6 +38,7 @@ class Uploads:
         self._ingest_ttl = settings.job_ttl
         self._search_ttl = settings.search_ttl
         self._park = client.register_script(_PARK)
+        self._hold = client.register_script(_HOLD)
         self._release = client.register_script(_RELEASE)
 
     def park_for_ingest(self, data: bytes) -> str:
@@ -40,6 +48,10 @@ class Uploads:
     def park_for_search(self, data: bytes) -> str:
         """Keep `data` as long as a search lives; returns its sha256."""
         return self._store(data, self._search_ttl)
+
+    def hold_for_ingest(self, sha256: str) -> bool:
+        """One reference more, until `release`; False where the bytes are gone."""
+        return bool(self._hold(keys=[_PREFIX + sha256], args=[self._ingest_ttl]))
 
     def _store(self, data: bytes, ttl: int) -> str:
         sha256 = hashlib.sha256(data).hexdigest()

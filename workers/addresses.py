@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import socket
 import time
@@ -12,6 +13,8 @@ from typing import Any
 
 from shared.errors import FailureCode, ItemError
 from shared.settings import Network
+
+log = logging.getLogger("lookalike.fetch")
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -140,9 +143,13 @@ class Addresses:
         if any(_unwrapped(address) in network or address in network for network in self._allow):
             return
         if not is_public(address):
+            # Not in the row: whoever may submit URLs shall not read the internal DNS from it.
+            log.info(
+                "refused %s, where `%s` leads", address, url, extra={"code": FailureCode.ADDRESS_REFUSED}
+            )
             raise ItemError(
                 FailureCode.ADDRESS_REFUSED,
-                f"`{url}` resolves to {address}, which is not a public address; "
+                f"`{url}` leads to an address that is not public (the worker's log has it); "
                 "LOOKALIKE_FETCH_ALLOW can allow it.",
             )
         if port not in WEB_PORTS:

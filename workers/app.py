@@ -40,6 +40,11 @@ def parts() -> Parts:
     return _running["parts"]
 
 
+def end(reason: str) -> None:
+    """This worker ends once its tasks have, for its supervisor to start it again."""
+    _running["drain"].ask(reason)
+
+
 @signals.setup_logging.connect
 def _set_up_logging(**_: object) -> None:
     log_to_stderr(settings.log_level)

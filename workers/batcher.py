@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shared.errors import FailureCode, ItemError, OutOfMemory
+from shared.errors import FailureCode, ItemError, ModelBroken, OutOfMemory
 from workers.embed import Embedder
 
 log = logging.getLogger("lookalike.batcher")
@@ -51,8 +51,8 @@ class Batcher:
         """Line up one picture, uint8[H, W, 3]; the future brings its vector, float32[D] of length 1.
 
         The future raises ItemError where the model has no finite vector for this picture, OutOfMemory where the
-        device has no memory for even this one, and whatever else the model raised where it failed on this picture
-        alone. An urgent picture overtakes all others.
+        device has no memory for even this one, ModelBroken where it fails on any picture, and whatever else the
+        model raised where it failed on this picture alone. An urgent picture overtakes all others.
         """
         waiting = _Waiting(pixels)
         with self._changed:
@@ -97,7 +97,7 @@ class Batcher:
             vectors = self._embedder.embed(np.stack([waiting.pixels for waiting in batch]))
         except Exception as error:
             if len(batch) == 1:
-                batch[0].vector.set_exception(_fault_of_one(error))
+                batch[0].vector.set_exception(self._fault_of_one(error))
                 return
             larger_half = (len(batch) + 1) // 2
             if isinstance(error, OutOfMemory):
@@ -112,6 +112,22 @@ class Batcher:
             self._embed(batch[:size])
             batch = batch[size:]
 
+    def _fault_of_one(self, error: Exception) -> Exception:
+        """Whose fault it is that there is no vector: the picture's, the device's memory, or the whole model's.
+
+        After some errors (CUDA's are sticky) every pass fails: then a black picture fails too.
+        """
+        if isinstance(error, ValueError):
+            return ItemError(FailureCode.DECODE_FAILED, f"The model has no vector for this picture: {error}")
+        if isinstance(error, OutOfMemory):
+            return error
+        shape = self._embedder.shape
+        try:
+            self._embedder.embed(np.zeros((1, shape.height, shape.width, 3), np.uint8))
+        except Exception as second:
+            return ModelBroken(f"The model answers nothing any more: {second}")
+        return error
+
     def _keep_batches_to(self, size: int) -> None:
         """From now on: a size that the device had no memory for is not tried again."""
         with self._changed:
@@ -119,9 +135,3 @@ class Batcher:
                 return
             self._batch_size = size
         log.warning("the device has no memory for larger batches: they are of %d pictures from now on", size)
-
-
-def _fault_of_one(error: Exception) -> Exception:
-    if isinstance(error, ValueError):
-        return ItemError(FailureCode.DECODE_FAILED, f"The model has no vector for this picture: {error}")
-    return error

@@ -52,6 +52,7 @@ class Drain:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
+            self._leases.refuse()
             threading.Thread(target=self._run, name="drain", daemon=True).start()
 
     def _run(self) -> None:

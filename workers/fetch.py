@@ -31,7 +31,7 @@ from shared.errors import FailureCode, ItemError
 from shared.settings import Settings
 from workers.addresses import Addresses, is_plain_host
 from workers.deadlines import CURRENT, Attempt, Deadlines
-from workers.hosts import Hosts, headers_by_origin, origin_of, seconds_to_wait
+from workers.hosts import Hosts, check_header, headers_by_origin, origin_of, seconds_to_wait
 
 MAX_URL_BYTES = 8192
 _SHOWN = 200  # characters of a URL in an error's sentence
@@ -57,7 +57,8 @@ class Fetcher:
     """Fetches from any number of threads; they share its connections, its DNS answers and its TLS context."""
 
     def __init__(self, settings: Settings) -> None:
-        """StartError where the operator's own headers are misspelt."""
+        """StartError where the operator's own headers, or the User-Agent, are misspelt."""
+        check_header("LOOKALIKE_FETCH_USER_AGENT", "User-Agent", settings.fetch_user_agent)
         self._max_bytes = settings.fetch_max_bytes
         self._max_redirects = settings.fetch_max_redirects
         own = {"User-Agent": settings.fetch_user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -124,7 +125,7 @@ class Fetcher:
         request = requests.PreparedRequest()
         request.method, request.url, request.headers = "GET", url, headers
         while True:
-            attempt.reused = True
+            attempt.reused = False
             try:
                 return self._adapter.send(request, stream=True, timeout=attempt.remaining())
             except _BROKEN:
@@ -280,6 +281,7 @@ class _Connection(HTTPConnection):
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
+            CURRENT.get().reused = True
             CURRENT.get().watch(self.sock)
         super().request(*args, **kwargs)
 

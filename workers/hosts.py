@@ -20,6 +20,7 @@ PAUSE_SECONDS = 120.0  # longest that a host's Retry-After is kept for its other
 KEPT_HOSTS = 4096
 _FIRST_INTERVAL, _LONGEST_INTERVAL, _LEAST_INTERVAL = 0.5, 30.0, 0.05  # seconds
 _REFUSALS = frozenset({429, 503})
+_CLOSED_AFTER = 8  # refusals in a row: else a host that only refuses would keep its items waiting for ever
 _PORTS = {"http": 80, "https": 443}
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
@@ -46,6 +47,7 @@ class _Host:
     interval: float = 0.0
     opens_at: float = 0.0
     refused_at: float = 0.0
+    refusals: int = 0  # in a row
     status: int = 0
 
     def admit(self, most: int, now: float) -> None:
@@ -58,9 +60,11 @@ class _Host:
         self.interval = min(max(2 * self.interval, _FIRST_INTERVAL), _LONGEST_INTERVAL)
         self.opens_at = max(self.opens_at, now + (min(retry_after, PAUSE_SECONDS) or self.interval))
         self.refused_at = now
+        self.refusals += 1
         self.status = status
 
     def relax(self) -> None:
+        self.refusals = 0
         self.interval *= 0.8
         if self.interval < _LEAST_INTERVAL:
             self.interval = 0.0
@@ -103,8 +107,9 @@ class Hosts:
     def turn(self, origin: str, url: str) -> Turn:
         """Wait for a turn, `WAIT_SECONDS` at most; `url` is for the error's sentence.
 
-        NoTurn (`timeout`) where others took all turns; ItemError (`http_status`) at once where the host asked to
-        be left alone for longer. Both carry `again_after`.
+        NoTurn where others took all turns (`timeout`), or the host refused and is left alone for longer
+        (`http_status`); a plain ItemError where it refused so often in a row that it has answered for this URL too.
+        All carry `again_after`.
         """
         called = threading.Event()
         with self._lock:
@@ -157,19 +162,18 @@ class Hosts:
                 raise self._missed(host, host.opens_at - now, url)
 
     def _missed(self, host: _Host, opens_in: float, url: str) -> ItemError:
-        if opens_in > WAIT_SECONDS:
-            return ItemError(
-                FailureCode.HTTP_STATUS,
-                f"`{url}` was not asked for: its host answered with status {host.status} and is left alone for "
-                f"another {opens_in:.0f} s.",
-                again_after=opens_in,
+        if opens_in <= WAIT_SECONDS:
+            detail = (
+                f"`{url}` was not asked for: other fetches from its host took longer than {WAIT_SECONDS:g} s "
+                f"({self._per_host} at once, LOOKALIKE_FETCH_PER_HOST)."
             )
-        return NoTurn(
-            FailureCode.TIMEOUT,
-            f"`{url}` was not asked for: other fetches from its host took longer than {WAIT_SECONDS:g} s "
-            f"({self._per_host} at once, LOOKALIKE_FETCH_PER_HOST).",
-            again_after=max(opens_in, 0.0),
+            return NoTurn(FailureCode.TIMEOUT, detail, again_after=max(opens_in, 0.0))
+        detail = (
+            f"`{url}` was not asked for: its host answered with status {host.status} and is left alone for "
+            f"another {opens_in:.0f} s."
         )
+        kind = ItemError if host.refusals >= _CLOSED_AFTER else NoTurn
+        return kind(FailureCode.HTTP_STATUS, detail, again_after=opens_in)
 
 
 def origin_of(scheme: str, host: str, port: int | None) -> str:
@@ -197,7 +201,10 @@ def headers_by_origin(configured: Mapping[str, Mapping[str, str]]) -> dict[str, 
     headers: dict[str, dict[str, str]] = {}
     for text, fields in configured.items():
         for name, value in fields.items():
-            _check_header(text, name, value)
+            where = f"LOOKALIKE_FETCH_HEADERS, `{text.rpartition('@')[2]}`"
+            check_header(where, name, value)
+            if name.lower() in _OWN_HEADERS:
+                raise StartError(f"{where}: `{name}` is set by the fetch itself; leave it out.")
         headers.setdefault(_configured_origin(text), {}).update(fields)
     return headers
 
@@ -222,12 +229,10 @@ def _misspelt(text: str) -> StartError:
     )
 
 
-def _check_header(origin: str, name: str, value: str) -> None:
-    where = f"LOOKALIKE_FETCH_HEADERS, `{origin.rpartition('@')[2]}`"
+def check_header(where: str, name: str, value: str) -> None:
+    """StartError where a name or a value cannot be a header's; `where` it stands begins the sentence."""
     if not _HEADER_NAME.fullmatch(name):
         raise StartError(f"{where}: a header's name holds what no name may hold, such as a space or a colon.")
-    if name.lower() in _OWN_HEADERS:
-        raise StartError(f"{where}: `{name}` is set by the fetch itself; leave it out.")
     if not _HEADER_VALUE.fullmatch(value):
         raise StartError(
             f"{where}: the value of `{name}` has a line break or a character that no header may hold."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,11 +44,19 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
     """
     parts.index.create(chunk.collection, parts.embedder.card)
     standing = parts.index.retrieve(chunk.collection, [item.id for item in chunk.items])
-    prepared = parts.pool.map(lambda item: _prepare(item, standing.get(item.id), parts), chunk.items)
-    patience = Patience(chunk, parts.settings)
-    writes = Writes(chunk, standing, parts.embedder.card.fingerprint, patience)
-    for item, ready in zip(chunk.items, prepared, strict=True):
-        writes.add(item, ready)
+    prepared = list(
+        zip(
+            chunk.items,
+            parts.pool.map(lambda item: _prepare(item, standing.get(item.id), parts), chunk.items),
+            strict=True,
+        )
+    )
+    put_off = Patience(chunk, parts.settings).put_off(prepared)
+    waiting = {item.id for later in put_off for item in later.items}
+    writes = Writes(chunk, standing, parts.embedder.card.fingerprint)
+    for item, ready in prepared:
+        if item.id not in waiting:
+            writes.add(item, ready)
     match lease():
         case "lost":
             return None
@@ -58,7 +66,7 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
         parts.index.upsert(chunk.collection, list(writes.points.values()))
     if writes.payloads:
         parts.index.set_payloads(chunk.collection, writes.payloads)
-    return ChunkReport(chunk, writes.outcomes, patience.put_off())
+    return ChunkReport(chunk, writes.outcomes, put_off)
 
 
 def exhausted(chunk: Chunk, last_error: str | None) -> ChunkReport:
@@ -73,7 +81,7 @@ def hopeless(chunk: Chunk, reason: str) -> ChunkReport:
 
 
 class Patience:
-    """The items that are worth another fetch: so many fetches, pauses that triple, a longer Retry-After kept.
+    """How long an item is worth another fetch: so many fetches, pauses that triple, a longer Retry-After kept.
 
     An item that had no turn at its host was not fetched, so that costs it none.
     """
@@ -82,38 +90,42 @@ class Patience:
         self._fetches = chunk.fetches + 1
         self._most = settings.fetch_attempts
         self._pause = settings.fetch_retry_seconds * 3**chunk.fetches
-        self._waiting: dict[int, list[tuple[Item, float]]] = {}  # by the fetches so far
 
-    def bears(self, item: Item, error: ItemError) -> bool:
-        """Whether the item is put off for this fault."""
-        if error.again_after is None:
-            return False
-        if isinstance(error, NoTurn):
-            fetches = self._fetches - 1
-        elif self._fetches < self._most and error.again_after <= _LONGEST_PAUSE_SECONDS:
-            fetches = self._fetches
-        else:
-            return False
-        self._waiting.setdefault(fetches, []).append((item, max(error.again_after, self._pause)))
-        return True
-
-    def put_off(self) -> list[PutOff]:
-        """What waits, for as long as its most patient item must."""
+    def put_off(self, prepared: Sequence[tuple[Item, Prepared | ItemError]]) -> list[PutOff]:
+        """What waits. Items of one id wait together and in order, so that the last of them still stands."""
+        waits: dict[str, tuple[int, float]] = {}
+        for item, ready in prepared:
+            wait = self._wait(ready) if isinstance(ready, ItemError) else None
+            if wait:
+                waits[item.id] = max(wait, waits.get(item.id, wait))
+        groups: dict[int, list[tuple[Item, float]]] = {}
+        for item, _ in prepared:
+            if item.id in waits:
+                fetches, pause = waits[item.id]
+                groups.setdefault(fetches, []).append((item, pause))
         return [
-            PutOff([item for item, _ in waiting], fetches, max(pause for _, pause in waiting))
-            for fetches, waiting in self._waiting.items()
+            PutOff([item for item, _ in group], fetches, max(pause for _, pause in group))
+            for fetches, group in groups.items()
         ]
+
+    def _wait(self, error: ItemError) -> tuple[int, float] | None:
+        """Fetches so far and seconds until the next; None where this fault stands."""
+        if error.again_after is None:
+            return None
+        pause = max(error.again_after, self._pause)
+        if isinstance(error, NoTurn):
+            return self._fetches - 1, pause
+        if self._fetches < self._most and error.again_after <= _LONGEST_PAUSE_SECONDS:
+            return self._fetches, pause
+        return None
 
 
 class Writes:
     """What a chunk writes. Items are added in order; of several with one id the last one stands."""
 
-    def __init__(
-        self, chunk: Chunk, standing: dict[str, Point], fingerprint: str, patience: Patience
-    ) -> None:
+    def __init__(self, chunk: Chunk, standing: dict[str, Point], fingerprint: str) -> None:
         self._chunk = chunk
         self._fingerprint = fingerprint
-        self._patience = patience
         self._standing = {id: point.payload for id, point in standing.items()}
         self.points: dict[str, Point] = {}
         self.payloads: dict[str, dict[str, Any]] = {}
@@ -128,10 +140,6 @@ class Writes:
             self.outcomes.append(self._unchanged(ready) if ready.vector is None else self._indexed(ready))
             self._seen.add(item.id)
         except ItemError as error:
-            self._fail(item, error)
-
-    def _fail(self, item: Item, error: ItemError) -> None:
-        if not self._patience.bears(item, error):
             attempts = self._chunk.fetches + 1
             outcome = ItemOutcome(item, "failed", error.code, error.detail, error.retryable, attempts)
             self.outcomes.append(outcome)

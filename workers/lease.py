@@ -22,6 +22,7 @@ class Leases:
         self._ledger = ledger
         self._held: dict[str, tuple[Chunk, float]] = {}
         self._lock = threading.Lock()
+        self.refused = False
         self._renewing = Periodic("lease renewal", lease_seconds / 3, self._renew)
         self._renewing.start()
 
@@ -49,6 +50,10 @@ class Leases:
         """From now on another worker may have the chunk. Where Redis is away, its lease just runs out."""
         self._let_go(chunk)
         self._ledger.release(chunk, after=0, counts=counts, reason=reason)
+
+    def refuse(self) -> None:
+        """Nothing more is to be claimed: the worker stops."""
+        self.refused = True
 
     def close(self) -> None:
         self._renewing.stop()

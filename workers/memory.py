@@ -50,8 +50,11 @@ def taken_bytes(pid: int | None = None) -> int:
 
 
 def _bytes_of(process: psutil.Process) -> int:
-    with suppress(psutil.Error):  # it ended meanwhile, or the system hides its shares
-        whole = process.memory_full_info()
+    with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+        try:
+            whole = process.memory_full_info()
+        except psutil.AccessDenied:  # the system hides its shares
+            return int(process.memory_info().rss)
         return int(getattr(whole, "pss", whole.rss))
     return 0
 

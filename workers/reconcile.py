@@ -44,6 +44,7 @@ class Reconciler:
         if not self._redis.set(_LOCK, "1", nx=True, px=max(1, int(self._every * 1000))):
             return 0
         self._end_abandoned()
+        self._ledger.forget_expired()
         sent = 0
         while True:
             room = max(_QUEUE_ROOM - int(self._redis.llen(INGEST_CHUNK.queue)), 0)

@@ -17,6 +17,6 @@ class Request(request.Request):
 
     def acknowledge(self) -> None:
         """Ask the event loop to acknowledge; what fails there ends the connection, and a new one is made."""
-        if not self.acknowledged:
+        if not self.acknowledged:  # type: ignore[has-type]
             self._on_ack(logger, ())  # no error is left to the log
             self.acknowledged = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -15,12 +16,13 @@ from shared.errors import (
     FailureCode,
     IndexUnavailable,
     LookalikeError,
+    ModelBroken,
     RequestCode,
     RequestError,
     ServiceError,
 )
 from workers import collections
-from workers.app import app, parts
+from workers.app import app, end, parts
 from workers.ingest import exhausted, hopeless, ingest
 from workers.search import search
 
@@ -58,7 +60,7 @@ def ingest_chunk(job: str, number: int) -> None:
         return
     # Claimed only when its turn has come: what waits while a suspect kills this worker shall not count as broken.
     with parts().turns.take(alone=found == "suspect"):
-        chunk = ledger.claim(job, number)
+        chunk = None if parts().leases.refused else ledger.claim(job, number)
         if chunk:
             with parts().leases.hold(chunk):
                 _work(chunk)
@@ -69,6 +71,9 @@ def _work(chunk: Chunk) -> None:
         report = _run(chunk)
         if report:
             _record(report)
+    except ModelBroken as error:
+        end(str(error))
+        _give_back(chunk, error, after=0, counts=False)
     except (ServiceError, redis.RedisError) as error:
         _give_back(chunk, error, after=_SERVICE_PAUSE_SECONDS, counts=False)
     except LookalikeError as error:
@@ -83,12 +88,13 @@ def _run(chunk: Chunk) -> ChunkReport | None:
     if not ledger.is_exhausted(chunk):
         return ingest(chunk, parts(), lease=lambda: parts().leases.state(chunk))
     last_error = ledger.snapshot(chunk.job).last_error
-    if ledger.split(chunk):
-        log.warning(
-            "broke every run and is split: %s", last_error, extra={"job": chunk.job, "chunk": chunk.number}
-        )
-        return None
-    return exhausted(chunk, last_error)
+    match ledger.split(chunk):
+        case "whole":
+            return exhausted(chunk, last_error)
+        case "split":
+            ids = {"job": chunk.job, "chunk": chunk.number}
+            log.warning("broke every run and is split: %s", last_error, extra=ids)
+    return None
 
 
 def _record(report: ChunkReport) -> None:
@@ -99,10 +105,11 @@ def _record(report: ChunkReport) -> None:
             sum(len(later.items) for later in report.put_off),
             extra={"job": report.chunk.job, "chunk": report.chunk.number},
         )
-        for outcome in report.outcomes:
-            # Where the picture itself is at fault, its bytes will not be better the next time.
-            if outcome.item.upload and outcome.code not in _WORTH_KEEPING:
-                parts().uploads.release(outcome.item.upload)
+        with suppress(redis.RedisError):  # the report stands; what is not let go of expires
+            for outcome in report.outcomes:
+                # Where the picture itself is at fault, its bytes will not be better the next time.
+                if outcome.item.upload and outcome.code not in _WORTH_KEEPING:
+                    parts().uploads.release(outcome.item.upload)
 
 
 def _give_back(chunk: Chunk, error: Exception, *, after: float, counts: bool) -> None:
@@ -128,6 +135,8 @@ def run_search(query: dict[str, Any]) -> dict[str, Any]:
 
 def _problem(error: Exception, spec: TaskSpec) -> dict[str, str]:
     """What the API says of an answer that broke: whoever waits hears of it at once."""
+    if isinstance(error, ModelBroken):
+        end(str(error))
     if isinstance(error, IndexUnavailable):
         return {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}
     log.exception("%s broke", spec.name)

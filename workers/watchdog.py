@@ -16,7 +16,7 @@ LOOK_SECONDS = 1.0
 class Watchdog:
     """`look` is called every LOOK_SECONDS. `end` ends the worker with a reason.
 
-    Time is counted in looks: a process that was paused, or a machine that slept, did not hang.
+    Idle time is counted in looks: a process that was paused, or a machine that slept, was not idle.
     """
 
     def __init__(
@@ -59,12 +59,13 @@ class Watchdog:
             self._leases.give_back(chunk, counts=True, reason=reason)
 
     def _takes_nothing(self) -> bool:
-        """Whether a slot was free since the last look, messages lie in the queue, and none was taken.
+        """Whether messages lie in the queue, and none was taken since the last look, though a slot was free.
 
-        A worker that listens never lets messages lie: Redis hands each to whoever has waited longest.
+        A worker that listens never lets messages lie: Redis hands each to whoever has waited longest. Searches take
+        no lease and never take long: slots that are full of them for all this time hang, and count as free.
         """
         taken = state.all_total_count[0]
         took, self._taken = taken != self._taken, taken
-        if took or len(state.active_requests) >= self._slots:
+        if took or (len(state.active_requests) >= self._slots and self._leases.held()):
             return False
         return any(self._redis.llen(queue) for queue in self._queues)

@@ -8,7 +8,7 @@ redis.call('HSET', key(job), 'state', 'cancelled', 'total', number_of(job, 'acce
 if ARGV[3] ~= '' then redis.call('HSET', key(job), 'last_error', ARGV[3]) end
 for _, n in ipairs(redis.call('HKEYS', key(job, 'chunks'))) do
   if lease_is_live(job, n, now) then
-    redis.call('ZADD', DUE, 0, job .. '/' .. n) -- first in line for `overdue`, however long the queue
+    redis.call('ZADD', AGAIN, 0, job .. '/' .. n) -- first in line for `overdue`
   else
     cancel_chunk(job, n)
   end

@@ -6,6 +6,7 @@ local leases = key(job, 'leases')
 local body = redis.call('HGET', key(job, 'chunks'), n)
 if not body then
   redis.call('ZREM', DUE, job .. '/' .. n)
+  redis.call('ZREM', AGAIN, job .. '/' .. n)
   return nil
 end
 if lease_is_live(job, n, now) then return nil end
@@ -16,7 +17,8 @@ if redis.call('HGET', key(job), 'state') == 'cancelled' then
 end
 local attempt = redis.call('HINCRBY', leases, 'attempts:' .. n, 1)
 redis.call('HSET', leases, 'token:' .. n, token, 'until:' .. n, now + ARGV[4])
-redis.call('ZADD', DUE, now + ARGV[4], job .. '/' .. n)
+redis.call('ZREM', DUE, job .. '/' .. n)
+redis.call('ZADD', AGAIN, now + ARGV[4], job .. '/' .. n)
 redis.call('HSETNX', key(job), 'started_at', now)
 if redis.call('HGET', key(job), 'state') == 'queued' then redis.call('HSET', key(job), 'state', 'running') end
 local _, packed = parts_of(body)

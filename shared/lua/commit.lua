@@ -11,10 +11,11 @@ redis.call('HINCRBY', key(job), 'failed', ARGV[6])
 redis.call('DECRBY', PENDING, ARGV[4] + ARGV[5] + ARGV[6])
 for i = codes, #ARGV, 2 do redis.call('HINCRBY', key(job), 'code:' .. ARGV[i], ARGV[i + 1]) end
 if ARGV[7] ~= '' then redis.call('RPUSH', key(job, 'failures'), 'F' .. ARGV[7]) end
+local origin = redis.call('HGET', key(job, 'leases'), 'origin:' .. n) or n
 forget_chunk(job, n)
 for i = 9, codes - 1, 4 do
-  local later = add_chunk(job, ARGV[i], ARGV[i + 1], now + ARGV[i + 2])
-  redis.call('HSET', key(job, 'leases'), 'fetches:' .. later, ARGV[i + 3])
+  local later = add_chunk(job, ARGV[i], ARGV[i + 1], AGAIN, now + ARGV[i + 2])
+  redis.call('HSET', key(job, 'leases'), 'fetches:' .. later, ARGV[i + 3], 'origin:' .. later, origin)
   if redis.call('HGET', key(job), 'state') == 'cancelled' then cancel_chunk(job, later) end
 end
 finish_if_ended(job, now, ARGV[3])

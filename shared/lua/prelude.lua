@@ -2,13 +2,15 @@
 --   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
 --   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>; fetches:<n> where its items
---                                were fetched before; origin:<n> of a piece: the chunk that it was split from
+--                                were fetched before; origin:<n> of a piece or of what was put off: the chunk that it was
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
---   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again, or its lease runs out
+--   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again; it may still wait in the queue
+--   lookalike:again              sorted set: the same of what is in no queue: held (the end of its lease), given back, put off
 --   lookalike:jobs               sorted set: job -> microseconds of its creation
 --   lookalike:accepting          sorted set: job whose body is being read -> ms of its newest chunk
 --   lookalike:pending            items of all jobs that have not ended
 local DUE = 'lookalike:due'
+local AGAIN = 'lookalike:again'
 local ACCEPTING = 'lookalike:accepting'
 local PENDING = 'lookalike:pending'
 local MOST_OUTAGES = 200
@@ -39,11 +41,11 @@ local function parts_of(body)
   return tonumber(string.sub(body, 1, colon - 1)), string.sub(body, colon + 1)
 end
 
--- A new chunk of the job, sent (again) at `due`; returns its number.
-local function add_chunk(job, items, packed, due)
+-- A new chunk of the job, in line to be sent (again) at `due`; returns its number.
+local function add_chunk(job, items, packed, line, due)
   local n = redis.call('HINCRBY', key(job), 'chunks', 1)
   redis.call('HSET', key(job, 'chunks'), n, items .. ':' .. packed)
-  redis.call('ZADD', DUE, due, job .. '/' .. n)
+  redis.call('ZADD', line, due, job .. '/' .. n)
   return n
 end
 
@@ -52,6 +54,7 @@ local function forget_chunk(job, n)
   redis.call('HDEL', key(job, 'chunks'), n)
   for _, field in ipairs(OF_A_CHUNK) do redis.call('HDEL', key(job, 'leases'), field .. n) end
   redis.call('ZREM', DUE, job .. '/' .. n)
+  redis.call('ZREM', AGAIN, job .. '/' .. n)
 end
 
 -- The job is done once its total is known and every item has ended. From then on its time to be read runs.

@@ -12,5 +12,5 @@ if ARGV[5] == '1' and redis.call('HINCRBY', leases, 'outages:' .. n, 1) <= MOST_
   redis.call('HINCRBY', leases, 'attempts:' .. n, -1)
 end
 redis.call('HSET', key(job), 'last_error', ARGV[6])
-redis.call('ZADD', DUE, now_ms() + ARGV[4], job .. '/' .. n)
+redis.call('ZADD', AGAIN, now_ms() + ARGV[4], job .. '/' .. n)
 return 1

@@ -1,12 +1,16 @@
 -- ARGV: job, chunk, token, attempts that its pieces begin with, then items, packed body, items, packed body …
--- Whoever holds the chunk puts its pieces in its place. Returns 1, or 0 where it holds it no longer.
+-- Whoever holds the chunk puts its pieces in its place. Returns split, lost where it holds it no longer, or whole: a
+-- service was away too often, so no item of it is to blame and there is nothing to search for.
 local job, n, leases, now = ARGV[1], ARGV[2], key(ARGV[1], 'leases'), now_ms()
-if redis.call('HGET', leases, 'token:' .. n) ~= ARGV[3] then return 0 end
+if redis.call('HGET', leases, 'token:' .. n) ~= ARGV[3] then return 'lost' end
+if tonumber(redis.call('HGET', leases, 'outages:' .. n) or '0') > MOST_OUTAGES then return 'whole' end
 local fetches = redis.call('HGET', leases, 'fetches:' .. n) or '0'
+local outages = redis.call('HGET', leases, 'outages:' .. n) or '0'
 local origin = redis.call('HGET', leases, 'origin:' .. n) or n
 for i = 5, #ARGV, 2 do
-  local piece = add_chunk(job, ARGV[i], ARGV[i + 1], now)
-  redis.call('HSET', leases, 'attempts:' .. piece, ARGV[4], 'origin:' .. piece, origin, 'fetches:' .. piece, fetches)
+  local piece = add_chunk(job, ARGV[i], ARGV[i + 1], AGAIN, now)
+  redis.call('HSET', leases, 'attempts:' .. piece, ARGV[4], 'origin:' .. piece, origin, 'fetches:' .. piece, fetches,
+    'outages:' .. piece, outages)
 end
 forget_chunk(job, n)
-return 1
+return 'split'

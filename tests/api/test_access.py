@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 
@@ -222,3 +223,14 @@ def test_without_keys_this_machines_own_names_are_served(
     client: FlaskClient, headers: dict[str, str]
 ) -> None:
     assert client.get("/v1/jobs", headers=headers).status_code == 200
+
+
+def test_a_made_key_is_heard_from_an_address_where_others_guess(
+    client_with: Callable[..., FlaskClient],
+) -> None:
+    made = f"lk_{'0a' * 4}_{'1b' * 24}"
+    hashed = f"lk_{'0a' * 4}:sha256:{hashlib.sha256(made.encode()).hexdigest()}"
+    client = client_with(api_keys=f"{hashed}=ingest")
+    statuses = {client.get(JOB, headers=as_key(f"guess {n}")).status_code for n in range(150)}
+    assert statuses == {401, 429}
+    assert client.get(JOB, headers=as_key(made)).status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -17,6 +18,7 @@ from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode
 from shared.ledger import Ledger
 from shared.settings import Settings
+from shared.uploads import Uploads
 from tests.api.conftest import assert_problem
 
 JOBS = "/v1/collections/shop/jobs"
@@ -284,3 +286,44 @@ def test_a_chunk_of_heavy_payloads_is_full_before_its_count(client: FlaskClient,
         assert chunk is not None
         chunks.append(len(chunk.items))
     assert chunks == [5, 5, 2]
+
+
+def test_each_retry_of_an_upload_holds_its_picture_for_itself(
+    client: FlaskClient, ledger: Ledger, uploads: Uploads
+) -> None:
+    answer = client.post("/v1/collections/shop/images", data={"image": (io.BytesIO(b"picture"), "a.jpg")})
+    job = answer.get_json()["id"]
+    end_all(ledger, job, FailureCode.ATTEMPTS_EXHAUSTED)
+    again = [client.post(f"/v1/jobs/{job}/retry").get_json()["id"] for _ in range(2)]
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    for _ in again:
+        assert uploads.read(sha256) == b"picture"
+        uploads.release(sha256)
+    assert uploads.read(sha256) == b"picture", "the failed item keeps its own"
+
+
+def test_a_retry_of_an_upload_that_is_gone_says_so(
+    client: FlaskClient, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    answer = client.post("/v1/collections/shop/images", data={"image": (io.BytesIO(b"picture"), "a.jpg")})
+    job = answer.get_json()["id"]
+    end_all(ledger, job, FailureCode.ATTEMPTS_EXHAUSTED)
+    redis_client.delete(*redis_client.scan_iter("lookalike:upload:*"))
+    again = ledger.claim(client.post(f"/v1/jobs/{job}/retry").get_json()["id"], 1)
+    assert again is not None
+    refused = again.items[0].refused
+    assert refused is not None
+    assert refused.code is FailureCode.EMPTY
+    assert again.items[0].upload is None
+
+
+def end_all(ledger: Ledger, job: str, code: FailureCode) -> None:
+    chunk = ledger.claim(job, 1)
+    assert chunk is not None
+    outcomes = [ItemOutcome(item, "failed", code, "why", True) for item in chunk.items]
+    ledger.commit(ChunkReport(chunk, outcomes))
+
+
+@pytest.fixture
+def uploads(redis_client: redis.Redis, settings: Settings) -> Uploads:
+    return Uploads(redis_client, settings)

@@ -77,7 +77,7 @@ class Record:
     def unrest(self) -> list[str]:
         """What stands in Redis although no job is worked on."""
         counts: dict[str, int] = {
-            "chunks that are due": self._redis.zcard("lookalike:due"),
+            "chunks that are due": self._redis.zcard("lookalike:due") + self._redis.zcard("lookalike:again"),
             "jobs that are accepting": self._redis.zcard("lookalike:accepting"),
             "items that are pending": int(self._redis.get("lookalike:pending") or 0),
             "messages in the queue": self._redis.llen("ingest"),

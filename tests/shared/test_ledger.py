@@ -370,7 +370,7 @@ def test_a_chunk_that_breaks_every_run_is_split_until_the_one_item_at_fault_stan
                     deaths += 1  # its worker dies: nothing is committed
                 else:
                     hasty.commit(all_indexed(chunk))
-            elif not hasty.split(chunk):
+            elif hasty.split(chunk) == "whole":
                 assert [item.id for item in chunk.items] == [poison]
                 hasty.commit(all_failed(chunk, FailureCode.ATTEMPTS_EXHAUSTED))
         assert balanced(state)
@@ -389,7 +389,7 @@ def test_pieces_know_their_chunk_and_keep_items_of_one_id_together(hasty: Ledger
     hasty.accept_chunk(job, [*items(10), *twins])
     hasty.seal_job(job)
     whole = claimed(hasty, job, 1)
-    assert hasty.split(whole)
+    assert hasty.split(whole) == "split"
     pieces = [claimed(hasty, job, number) for number in chunks_of(hasty, job)]
     assert {piece.mark for piece in pieces} == {whole.mark}
     assert sorted(item.url or "" for piece in pieces for item in piece.items) == sorted(
@@ -404,7 +404,7 @@ def test_who_lost_the_lease_splits_nothing(hasty: Ledger) -> None:
     late = claimed(hasty, job, 1)
     time.sleep(0.005)
     claimed(hasty, job, 1)
-    assert not hasty.split(late)
+    assert hasty.split(late) == "lost"
     assert chunks_of(hasty, job) == [1]
 
 
@@ -492,3 +492,37 @@ def test_a_full_redis_takes_no_more_and_still_drains(settings: Settings) -> None
         assert ledger.snapshot(job).state == "done"
         uploads.release(sha256)
         assert uploads.read(sha256) is None
+
+
+def test_a_service_that_is_away_for_ever_splits_nothing(hasty: Ledger, settings: Settings) -> None:
+    job = open_sealed(hasty, 10)
+    for _ in range(200 + settings.max_attempts):
+        hasty.release(claimed(hasty, job, 1), after=0, counts=False, reason="Qdrant was away")
+    chunk = claimed(hasty, job, 1)
+    assert hasty.is_exhausted(chunk)
+    assert hasty.split(chunk) == "whole"
+
+
+def test_what_is_in_no_queue_is_sent_however_long_the_queue_is(ledger: Ledger, hasty: Ledger) -> None:
+    job = open_sealed(hasty, 2, 2, 2)
+    time.sleep(0.005)
+    ledger.release(claimed(ledger, job, 1), after=0, counts=True, reason="boom")
+    chunk = claimed(ledger, job, 2)
+    ledger.commit(ChunkReport(chunk, [], [PutOff(chunk.items, 1, 0)]))
+    assert sorted(ledger.overdue(0)) == [(job, 1), (job, 4)]
+    assert ledger.overdue(10) == [(job, 3)]
+
+
+def test_what_was_put_off_knows_the_work_of_its_chunk(ledger: Ledger) -> None:
+    job = open_sealed(ledger, 2, 2)
+    chunk = claimed(ledger, job, 2)
+    ledger.commit(ChunkReport(chunk, [], [PutOff(chunk.items, 1, 0)]))
+    assert claimed(ledger, job, 3).mark == chunk.mark
+    assert claimed(ledger, job, 1).mark != chunk.mark
+
+
+def test_a_job_that_expired_leaves_the_list(ledger: Ledger, redis_client: redis.Redis) -> None:
+    gone, kept = open_sealed(ledger, 1), open_sealed(ledger, 1)
+    redis_client.delete(f"lookalike:job:{gone}")
+    ledger.forget_expired()
+    assert redis_client.zrange("lookalike:jobs", 0, -1) == [kept.encode()]

@@ -192,6 +192,19 @@ def test_a_worker_outlives_kills_of_redis(place: Place, images: ImageServer) -> 
     assert worker.process.poll() is None
 
 
+def test_a_worker_whose_every_slot_was_busy_when_redis_died_goes_on(
+    place: Place, images: ImageServer
+) -> None:
+    worker = place.worker(lease_seconds="6")
+    slow = [place.submit(images.url(f"/slow?seconds=4&n={n}")) for n in range(4)]
+    until(lambda: images.requests["/slow"] == 4, "the slots never filled")
+    place.valkey.kill()
+    place.valkey.start()
+    place.goes_on(images)
+    until(lambda: all(place.is_done(job) for job in slow), "what was in hand never ended")
+    assert worker.process.poll() is None
+
+
 def test_a_worker_waits_for_a_redis_that_is_away_when_it_starts(place: Place, images: ImageServer) -> None:
     place.valkey.kill()
     worker = Worker(place._folder / "early.log", place.valkey.url, place.store, place._model)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shared.contract import ModelCard
-from shared.errors import FailureCode, ItemError, OutOfMemory
+from shared.errors import FailureCode, ItemError, ModelBroken, OutOfMemory
 from workers.batcher import Batcher
 from workers.decode import PixelShape
 
@@ -174,4 +174,31 @@ def test_a_picture_that_the_device_has_no_memory_for_is_the_services_fault() -> 
     for future in futures:
         with pytest.raises(OutOfMemory):
             future.result(10)
+    batcher.close()
+
+
+def test_a_model_that_fails_on_any_picture_is_broken_and_no_pictures_fault() -> None:
+    class Broken(Gate):
+        def embed(self, pixels: np.ndarray) -> np.ndarray:
+            raise RuntimeError("device-side assert triggered")
+
+    batcher = Batcher(Broken(), batch_size=4, threads=1)
+    futures = [batcher.submit(picture(value)) for value in (1, 2)]
+    for future in futures:
+        with pytest.raises(ModelBroken, match="device-side assert"):
+            future.result(10)
+    batcher.close()
+
+
+def test_a_model_that_fails_on_one_picture_alone_is_not_broken() -> None:
+    class Picky(Gate):
+        def embed(self, pixels: np.ndarray) -> np.ndarray:
+            if pixels.max() == 7:
+                raise RuntimeError("odd")
+            return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
+
+    batcher = Batcher(Picky(), batch_size=4, threads=1)
+    with pytest.raises(RuntimeError, match="odd"):
+        batcher.submit(picture(7)).result(10)
+    assert batcher.submit(picture(3)).result(10)[0] == 3
     batcher.close()

@@ -416,7 +416,7 @@ def test_a_redirect_to_an_internal_address_is_refused(server: ImageServer, canar
         error = failure(fetcher, server.url(f"/redirect?to=http://127.0.0.2:{canary.port}/secret"))
     assert error.code is FailureCode.ADDRESS_REFUSED
     assert error.detail == (
-        f"`http://127.0.0.2:{canary.port}/secret` resolves to 127.0.0.2, which is not a public address; "
+        f"`http://127.0.0.2:{canary.port}/secret` leads to an address that is not public (the worker's log has it); "
         "LOOKALIKE_FETCH_ALLOW can allow it."
     )
     assert not canary.was_reached()
@@ -891,3 +891,9 @@ def test_no_descriptor_is_left_behind() -> None:
     while descriptors() > before and time.monotonic() < patience:
         time.sleep(0.05)
     assert descriptors() <= before
+
+
+@pytest.mark.parametrize("agent", ["Bildersuche – Müller", "a\nb"])
+def test_a_user_agent_that_no_header_can_carry_is_refused_at_the_start(agent: str) -> None:
+    with pytest.raises(StartError, match="LOOKALIKE_FETCH_USER_AGENT"):
+        Fetcher(Settings(fetch_user_agent=agent))

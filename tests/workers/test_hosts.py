@@ -105,12 +105,33 @@ def test_a_host_that_asks_to_be_left_alone_is_not_asked(status: int) -> None:
     hosts = Hosts(8)
     answer(hosts, SHOP, status, retry_after=60)
     error = missed(hosts, SHOP)
-    assert not isinstance(error, NoTurn)
-    assert error.code is FailureCode.HTTP_STATUS
-    assert str(status) in error.detail
+    assert isinstance(error, NoTurn)
     assert error.again_after is not None
     assert 0 < error.again_after <= 60
     answer(hosts, OTHER, 200)
+
+
+def test_a_host_that_refuses_time_and_again_answers_for_all_of_its_urls() -> None:
+    hosts = Hosts(8)
+    for _ in range(8):
+        answer(hosts, SHOP, 429, retry_after=0.01)
+        hosts._hosts[SHOP].opens_at = 0
+    answer(hosts, SHOP, 429, retry_after=60)
+    error = missed(hosts, SHOP)
+    assert not isinstance(error, NoTurn)
+    assert error.code is FailureCode.HTTP_STATUS
+    assert "429" in error.detail
+
+
+def test_a_slow_but_honest_host_fails_nobody_unasked() -> None:
+    hosts = Hosts(8)
+    for _ in range(20):
+        answer(hosts, SHOP, 429, retry_after=60)
+        hosts._hosts[SHOP].opens_at = 0
+        answer(hosts, SHOP, 200)
+        hosts._hosts[SHOP].opens_at = 0
+    answer(hosts, SHOP, 429, retry_after=60)
+    assert isinstance(missed(hosts, SHOP), NoTurn)
 
 
 def test_a_host_cannot_close_itself_for_long() -> None:
@@ -142,7 +163,8 @@ def test_refusals_without_a_time_make_the_pause_grow_until_nobody_waits_for_its_
         answer(hosts, SHOP, 429)
     assert hosts._hosts[SHOP].interval == 0.2
     answer(hosts, SHOP, 429)
-    assert missed(hosts, SHOP).code is FailureCode.HTTP_STATUS
+    assert hosts._hosts[SHOP].interval == 0.4
+    assert isinstance(missed(hosts, SHOP), NoTurn)
 
 
 @pytest.mark.usefixtures("hurried")

@@ -230,3 +230,11 @@ def test_what_a_piece_finds_of_its_chunks_own_work_counts_as_indexed(
     run(chunk_of(*wanted, number=1), parts)  # and its worker died before the commit
     piece = replace(chunk_of(wanted[1], number=9), origin=1)
     assert statuses(run(piece, parts)) == ["indexed"]
+
+
+def test_items_of_one_id_wait_together_so_that_the_last_one_stands(parts: Parts, images: ImageServer) -> None:
+    twins = [item(images, "/status?code=500", id="x"), item(images, "/jpeg/1.jpg", id="x")]
+    report = run(chunk_of(*twins, item(images, "/jpeg/2.jpg", id="y")), parts)
+    assert [outcome.item.id for outcome in report.outcomes] == ["y"]
+    assert [each.url for each in report.put_off[0].items] == [twin.url for twin in twins]
+    assert parts.index.retrieve("shop", ["x"]) == {}

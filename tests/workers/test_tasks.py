@@ -105,6 +105,47 @@ def test_one_item_that_breaks_its_run_takes_no_other_along(
     assert "boom" in row.detail
 
 
+def test_a_worker_that_lost_its_lease_fails_nobody(
+    running: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accepted(running, *[Item(id=f"i{n}", url=images.url(f"/jpeg/{n}.jpg")) for n in range(4)])
+    for _ in range(running.settings.max_attempts):
+        chunk = running.ledger.claim(job, 1)
+        assert chunk
+        running.ledger.release(chunk, after=0, counts=True, reason="boom")
+    snapshot = running.ledger.snapshot
+
+    def lose_the_lease(id: str) -> Any:
+        running.redis.hset(f"lookalike:job:{job}:leases", "token:1", "another worker's")
+        return snapshot(id)
+
+    monkeypatch.setattr(running.ledger, "snapshot", lose_the_lease)
+    tasks.ingest_chunk(job, 1)
+    assert (snapshot(job).failed, snapshot(job).pending) == (0, 4)
+
+
+def test_a_worker_whose_model_broke_ends_and_costs_no_attempt(
+    running: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(pixels: Any) -> Any:
+        raise RuntimeError("device-side assert triggered")
+
+    reasons: list[str] = []
+    monkeypatch.setattr(tasks, "end", reasons.append)
+    monkeypatch.setattr(running.embedder, "embed", break_down)
+    job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+    tasks.ingest_chunk(job, 1)
+    assert "device-side assert" in reasons[0]
+    assert running.ledger.look(job, 1) == "fresh"
+
+
+def test_a_worker_that_stops_claims_nothing_more(running: Parts, images: ImageServer) -> None:
+    job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+    running.leases.refuse()
+    tasks.ingest_chunk(job, 1)
+    assert running.ledger.snapshot(job).state == "queued"
+
+
 def test_a_collection_under_another_model_fails_its_items_at_once(
     running: Parts, images: ImageServer
 ) -> None:

@@ -11,6 +11,7 @@ import redis
 from celery.worker import state
 
 from shared.broker import connect_redis
+from shared.contract import Chunk
 from shared.ledger import Ledger
 from shared.settings import Settings
 from tests.running import Valkey
@@ -85,12 +86,22 @@ def test_a_queue_that_was_empty_once_begins_the_count_anew(
 
 
 @pytest.mark.usefixtures("busy")
-def test_a_worker_without_a_free_slot_is_left_alone(
+def test_a_worker_whose_slots_work_on_chunks_is_left_alone(
+    dog: Watchdog, redis_client: redis.Redis, leases: Leases, reasons: list[str]
+) -> None:
+    redis_client.rpush("ingest", "a message")
+    with leases.hold(Chunk("job", 1, "shop", "token", 1, [])):
+        look(dog, 10 * IDLE_LOOKS)
+    assert not reasons
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_worker_whose_slots_are_full_of_searches_that_never_end_is_ended(
     dog: Watchdog, redis_client: redis.Redis, reasons: list[str]
 ) -> None:
     redis_client.rpush("ingest", "a message")
-    look(dog, 10 * IDLE_LOOKS)
-    assert not reasons
+    look(dog, IDLE_LOOKS)
+    assert reasons
 
 
 def test_a_worker_that_takes_now_and_then_is_left_alone(
