@@ -60,6 +60,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "LOOKALIKE_FETCH_PER_HOST": "64",
         "LOOKALIKE_ACCEPTING_SECONDS": "3",
         "LOOKALIKE_RATE_LIMIT": "",
+        # The last resort, a worker that ends itself, must not hide one that came back too late.
+        "LOOKALIKE_IDLE_SECONDS": "3600",
     }
 
 

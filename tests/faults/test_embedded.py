@@ -67,7 +67,7 @@ def test_the_messages_of_an_idle_worker_are_lost(trial: Begin, count: int) -> No
     assert lost > 0
 
 
-@rounds(short=1, long=10)
+@rounds(short=3, long=10)
 def test_redis_is_killed(trial: Begin, count: int) -> None:
     broker = trial("Redis: SIGKILL")
     for _ in broker.under_load(count):
