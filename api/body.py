@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from api import arguments, limits
 from api.json_text import parse_json
 from api.lists import json_items, ndjson_items
-from api.problems import Unprocessable, not_built
+from api.problems import Later, Unprocessable, not_built
 from api.table import Layout, table_items
 from shared.contract import Item
 from shared.errors import RequestCode, RequestError
@@ -22,6 +23,7 @@ from shared.settings import Settings
 
 _BOM = b"\xef\xbb\xbf"
 _BUFFER = 64 * 1024
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _DELIMITERS = {"text/csv": ",", "text/tab-separated-values": "\t"}
 
@@ -118,6 +120,12 @@ def _files() -> MultiDict[str, FileStorage]:
     except (HTTPException, RequestError):
         raise
     except Exception as error:  # each server has its own kinds
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise Later(
+                RequestCode.BACKLOG_FULL,
+                f"This server has no room for the pictures just now ({error.strerror}). Send fewer in one request, "
+                "or the same again later.",
+            ) from error
         raise RequestError(
             RequestCode.INVALID_BODY, "The body breaks off, or is not framed as its headers say."
         ) from error

@@ -21,9 +21,9 @@ _PIECE = 64 * 1024
 class Connection(socket.socket):
     """A socket whose every wait for the client lets another thread work, and is counted.
 
-    Each direction has `seconds` to spend in waiting; every `limits.LEAST_RATE` bytes that move earn one back, up to
-    `seconds`. So a client may pause for so long, and must not be slower than that rate for longer. What a request
-    costs this side in time is not the client's.
+    In each request, each direction has `seconds` to spend in waiting; every `limits.LEAST_RATE` bytes that move
+    earn one back, up to `seconds`. So a client may pause for so long, and must not be slower than that rate for
+    longer. What a request costs this side in time is not the client's.
     """
 
     def __init__(self, accepted: socket.socket, seconds: float, places: threading.Semaphore) -> None:
@@ -33,7 +33,11 @@ class Connection(socket.socket):
         self.until: float | None = None  # while it waits for its client: the moment that it gives up
         self._seconds = seconds
         self._places = places
-        self._reading, self._writing = _Patience(seconds), _Patience(seconds)
+        self.renew()
+
+    def renew(self) -> None:
+        """A request begins: its client has all the time again, however long the ones before it took."""
+        self._reading, self._writing = _Patience(self._seconds), _Patience(self._seconds)
         self._spent = self._reading  # the one of the last wait
 
     def read_head(self) -> bool:
@@ -63,7 +67,12 @@ class Connection(socket.socket):
         return data
 
     def send(self, data: Any, flags: int = 0, /) -> int:
-        """As a socket's. BrokenPipeError for a client that does not read."""
+        """As a socket's. BrokenPipeError for a client that does not read.
+
+        Systems tell of what was read in steps, as large as a good part of their buffers, and a step must come within
+        the patience. So in truth a reader needs more than `limits.LEAST_RATE`: with 20 s of it and a client whose
+        buffers grow as usual about 8 KB a second, with small ones 2.5 (both measured on loopback).
+        """
         try:
             with self._waiting(self._writing):
                 sent = super().send(data, flags)
@@ -84,6 +93,15 @@ class Connection(socket.socket):
         patience.left = 0
         with suppress(OSError):  # wakes its thread; a reader's may still answer
             self.shutdown(socket.SHUT_RD if patience is self._reading else socket.SHUT_RDWR)
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """While its thread waits for something else than the client: another one works meanwhile."""
+        self._places.release()
+        try:
+            yield
+        finally:
+            self._places.acquire()
 
     @contextmanager
     def _waiting(self, patience: _Patience) -> Iterator[None]:

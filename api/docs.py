@@ -7,7 +7,7 @@ import hashlib
 import re
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from api.headers import page_policy
@@ -36,6 +36,15 @@ def openapi() -> Any:
 def page() -> Any:
     """The same page as `/docs/`, without a redirect."""
     return current_app.view_functions["swagger_ui.show"]()
+
+
+@docs.after_app_request
+def _say_methods_without_a_body(response: Response) -> Response:
+    """The answer to OPTIONS is its `Allow`."""
+    if request.method == "OPTIONS" and response.status_code == 200:
+        response.status_code = 204
+        response.headers.pop("Content-Type", None)
+    return response
 
 
 @docs.after_request

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
-from flask import current_app
+from flask import current_app, request
 
+from api.connection import Connection
 from shared.broker import Broker, connect_redis, make_celery
 from shared.contract import TaskSpec
 from shared.errors import RequestCode, RequestError
@@ -47,11 +49,19 @@ def parts() -> Parts:
     return cast(Parts, current_app.extensions["lookalike"])
 
 
+def lending() -> AbstractContextManager[None]:
+    """While this request waits for another process, its place serves another request."""
+    connection = request.environ.get("gunicorn.socket")
+    return connection.elsewhere() if isinstance(connection, Connection) else nullcontext()
+
+
 def ask(spec: TaskSpec, *args: Any, seconds: float | None = None) -> Any:
     """A worker's answer. RequestError with the worker's own code, or WORKERS_UNAVAILABLE where none comes."""
     seconds = parts().settings.answer_seconds if seconds is None else seconds
     parts().redis.ping()  # says within 5 s that Redis is away; Celery's own connection tries for longer
-    answer = parts().broker.wait(parts().broker.send(spec, *args, expires=seconds), seconds)
+    id = parts().broker.send(spec, *args, expires=seconds)
+    with lending():
+        answer = parts().broker.wait(id, seconds)
     if answer is None:
         raise RequestError(
             RequestCode.WORKERS_UNAVAILABLE,

@@ -10,7 +10,8 @@ from typing import Any
 from flask import Blueprint, jsonify, request, url_for
 
 from api import arguments, limits
-from api.parts import parts
+from api.admission import check_memory
+from api.parts import lending, parts
 from api.problems import code_of, problem
 from api.query import read_query
 from shared.contract import SEARCH, Query
@@ -25,10 +26,11 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?:$|[,;])", re.I
 def search(name: str) -> Any:
     query, picture = read_query(arguments.collection_name(name), parts().settings)
     if picture is not None:
+        check_memory()
         query = query.model_copy(update={"upload": parts().uploads.park_for_search(picture)})
     id = _send(query)
     seconds = _seconds_to_wait()
-    answer = parts().broker.wait(id, seconds) if seconds else None
+    answer = _answer_within(seconds, id) if seconds else None
     headers = {"Preference-Applied": f"wait={seconds}"} if seconds else {}
     if answer is None:
         headers["Location"] = url_for("searches.get", id=id)
@@ -54,6 +56,11 @@ def _send(query: Query) -> str:
     parts().redis.set(_record(id), query.collection, ex=parts().settings.search_ttl)
     message = query.model_copy(update={"sent_at": time.time()}).model_dump(exclude_none=True)
     return parts().broker.send(SEARCH, message, task_id=id, expires=parts().settings.search_ttl)
+
+
+def _answer_within(seconds: int, id: str) -> Any | None:
+    with lending():
+        return parts().broker.wait(id, seconds)
 
 
 def _record(id: str) -> str:

@@ -7,11 +7,15 @@ takes a thread; a thread that waits for its client lets another one work; and no
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import resource
+import socket
 import threading
 import time
 import uuid
 import weakref
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,6 +24,7 @@ from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn import util
+from gunicorn.errors import AppImportError
 from gunicorn.http import errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -27,7 +32,7 @@ from api import limits
 from api.connection import Connection, too_slow
 from api.headers import HEADERS
 from api.problems import problem, problem_of
-from shared.errors import RequestCode
+from shared.errors import RequestCode, StartError
 from shared.settings import Settings
 
 # gunicorn reads these; its command line goes before them.
@@ -40,6 +45,8 @@ forwarder_headers = ""  # nobody renames the path from outside
 timeout = 120
 graceful_timeout = 5
 control_socket_disable = True
+
+_BREATH_SECONDS = 0.1  # before the next try, where the system has no descriptor left
 
 _REFUSALS = (
     (errors.LimitRequestLine, 414, f"The URL is longer than {limit_request_line:,} bytes."),
@@ -67,6 +74,19 @@ class Worker(ThreadWorker):
         self._places = threading.Semaphore(self.cfg.threads)
         self._visits: weakref.WeakSet[Visit] = weakref.WeakSet()
         self._heads: dict[Visit, None] = {}  # visits whose next head is awaited
+        self._crowded = False
+
+    def init_process(self) -> None:
+        _allow_all_descriptors()
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        """gunicorn says an AppImportError in its one sentence, and stops."""
+        try:
+            _refuse_strangers(self.sockets)
+            super().load_wsgi()
+        except StartError as error:
+            raise AppImportError(str(error)) from error
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.worker_connections)
@@ -77,14 +97,15 @@ class Worker(ThreadWorker):
         except OSError as error:
             if not isinstance(error, BlockingIOError | ConnectionAbortedError):
                 self.log.warning("No connection was accepted: %s", error)
-                self._make_room()
+                self._crowded = True
+                time.sleep(_BREATH_SECONDS)
             return
         visit = Visit(
             self.cfg, Connection(accepted, self._seconds, self._places), address, listener.getsockname()
         )
         self.nr_conns += 1
         if self.nr_conns >= self.worker_connections:
-            self._make_room()
+            self._crowded = True
         self._visits.add(visit)
         self.enqueue_req(visit)
 
@@ -100,6 +121,8 @@ class Worker(ThreadWorker):
         self._read_head(conn)
 
     def _read_head(self, conn: Visit, _: object = None) -> None:
+        if conn not in self._heads:
+            return
         try:
             whole = conn.sock.read_head()
         except OSError:
@@ -129,7 +152,13 @@ class Worker(ThreadWorker):
         conn.close()
 
     def murder_pending(self) -> None:
-        """gunicorn's loop calls this every second."""
+        """gunicorn's loop calls this after its events, and every second.
+
+        Only here are connections closed: one that is closed between events may have one of its own among them.
+        """
+        if self._crowded:
+            self._crowded = False
+            self._make_room()
         now = time.monotonic()
         for conn in list(self._heads):
             if conn.sock.until <= now or not (self.alive or conn.sock.head):
@@ -151,6 +180,7 @@ class Worker(ThreadWorker):
 
     def handle(self, conn: Visit) -> bool:
         """In a thread: a request from its head to its answer. True where the connection is kept."""
+        conn.sock.renew()
         with self._places:
             kept = False
             if conn.refusal:
@@ -175,6 +205,28 @@ class Worker(ThreadWorker):
             self.log.error("Request %s broke", members["request_id"], exc_info=exc)
         with suppress(OSError):
             client.sendall(_answer(members))
+
+
+def _allow_all_descriptors() -> None:
+    """The usual soft limit, 1024, is for what cannot count further; each connection and large picture takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where the system has another limit below its hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _refuse_strangers(listeners: Iterable[Any]) -> None:
+    """`--bind` may say something else than LOOKALIKE_HOST. StartError where keys are missing for it."""
+    if Settings().api_keys is not None:
+        return
+    for listener in listeners:
+        if listener.family == socket.AF_UNIX:
+            continue
+        host = listener.getsockname()[0]
+        if not ipaddress.ip_address(host).is_loopback:
+            raise StartError(
+                f"Serving on {host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
+                "(`lookalike keys` makes one), or bind to 127.0.0.1."
+            )
 
 
 def _is_unread(body: Any) -> bool:

@@ -20,6 +20,10 @@ from shared.settings import Settings
 # What a Redis that is away looks like through Celery; the RuntimeError is its "Retry limit exceeded".
 _AWAY = (OperationalError, redis.RedisError, OSError, RuntimeError)
 
+_MOST_CONNECTIONS = 512  # of one pool; an API's 256 waits take two each, one to listen and one to look
+_REST_SECONDS = 1.0  # that a Redis which took no connection is left alone
+_SLICE_SECONDS = 1.0  # of a wait: how soon it looks whether Redis is there at all
+
 
 def make_celery(settings: Settings) -> Celery:
     """Celery as both halves use it: JSON only, acknowledged late, one message at a time for each slot."""
@@ -46,7 +50,8 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options={
             # The ledger's leases decide who works; redelivery by age must not compete with them.
             "visibility_timeout": settings.redelivery_seconds,
-            "unacked_restore_interval": 10,
+            "unacked_restore_interval": min(10.0, settings.redelivery_seconds),
+            "unacked_restore_throttle": 1,  # kombu's own is every tenth time
             # A connection may die without a word (a firewall's time-out, a host without power). The worker's is
             # dropped when Redis is silent for 1 + 5 s where it must answer within 1, and is looked at every 5 s.
             "socket_timeout": 2,
@@ -57,6 +62,7 @@ def make_celery(settings: Settings) -> Celery:
         redis_socket_connect_timeout=2,
         redis_socket_timeout=2,
         redis_backend_health_check_interval=5,
+        redis_max_connections=_MOST_CONNECTIONS,
         # A request that cannot reach the broker says so within 5 s (API.md) instead of trying for 19.
         task_publish_retry_policy={
             "max_retries": 1,
@@ -74,8 +80,21 @@ def make_celery(settings: Settings) -> Celery:
 class _Pool(redis.ConnectionPool):
     """Connections that die without a word die together: one that failed takes the idle ones with it.
 
-    Otherwise each of them would cost one more command its whole patience.
+    Otherwise each of them would cost one more command its whole patience. And where Redis takes no connection at
+    all, a crowd would spend its patience in turns: so for `_REST_SECONDS` it is refused at once, with the same words.
     """
+
+    _rests_until = 0.0
+    _refusal = ""
+
+    def get_connection(self, *_: Any, **__: Any) -> Any:  # its arguments have no meaning any more
+        if time.monotonic() < self._rests_until:
+            raise redis.ConnectionError(self._refusal)
+        try:
+            return super().get_connection()
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            self._refusal, self._rests_until = str(error), time.monotonic() + _REST_SECONDS
+            raise
 
     def release(self, connection: ConnectionInterface) -> None:
         failed = not connection.is_connected
@@ -91,6 +110,7 @@ def connect_redis(settings: Settings, *, patience: float = 5.0) -> redis.Redis:
         socket_connect_timeout=2,
         socket_timeout=patience,
         health_check_interval=25,
+        max_connections=_MOST_CONNECTIONS,
         # A command whose answer was lost may have been done, and the ledger's scripts must not be done twice.
         retry=Retry(NoBackoff(), 0),
     )
@@ -138,7 +158,8 @@ class Broker:
         with backend.client.pubsub(ignore_subscribe_messages=True) as announced:
             announced.subscribe(backend.get_key_for_task(task_id))
             while (left := deadline - time.monotonic()) > 0:
-                announced.get_message(timeout=left)  # at first, that the subscription stands
+                # At first, that the subscription stands.
+                announced.get_message(timeout=min(left, _SLICE_SECONDS))
                 answer = self._answer(task_id)
                 if answer is not None:
                     return answer

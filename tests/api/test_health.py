@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import redis
+from flask import Flask
 from flask.testing import FlaskClient
 
 from shared.contract import LIST_COLLECTIONS
@@ -55,3 +58,15 @@ def test_an_index_that_is_away_is_named(
 def test_a_worker_that_does_not_answer_is_named(client: FlaskClient, redis_client: redis.Redis) -> None:
     Presence(redis_client).beat("search", "search@b", "m")
     assert_problem(client.get("/readyz"), 503, "workers_unavailable", "within 3 s")
+
+
+def test_the_index_is_asked_once_however_many_want_to_know(
+    app: Flask, workers: Workers, redis_client: redis.Redis
+) -> None:
+    Presence(redis_client).beat("ingest", "ingest@a", "m")
+    Presence(redis_client).beat("search", "search@b", "m")
+    workers.answer(LIST_COLLECTIONS, {"ok": []})
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: app.test_client().get("/readyz").status_code, range(8)))
+    assert answers == [200] * 8
+    assert len(workers.calls) < 8

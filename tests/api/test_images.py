@@ -207,6 +207,6 @@ def test_payloads_of_many_files_fit(client: FlaskClient, accepted: Accepted) -> 
     assert [item.payload["n"] for item in items] == list(range(500))
 
 
-def test_an_id_with_a_line_break_can_be_asked_for(client: FlaskClient) -> None:
-    answer = client.get("/v1/collections/shop/images/a%0Ab")
+def test_an_id_with_a_line_break_can_be_asked_for(client_with: Callable[..., FlaskClient]) -> None:
+    answer = client_with(answer_seconds=0.05).get("/v1/collections/shop/images/a%0Ab")
     assert answer.get_json()["code"] != "not_found"

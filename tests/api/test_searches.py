@@ -110,6 +110,16 @@ def test_an_uploaded_picture_is_parked(
     assert 0 < redis_client.ttl(f"lookalike:upload:{got['upload']}") <= settings.search_ttl
 
 
+def test_no_picture_is_parked_while_redis_holds_too_much(
+    client_with: Callable[..., FlaskClient], redis_client: redis.Redis
+) -> None:
+    client = client_with(max_broker_memory_mib=redis_client.info("memory")["used_memory"] // 2**20 + 4)
+    redis_client.set("ballast", b"x" * 6 * 2**20)
+    assert_problem(upload(client, b"picture"), 429, "backlog_full")
+    assert client.post(SEARCHES, json={"id": "x"}).status_code == 202
+    assert not redis_client.keys("lookalike:upload:*")
+
+
 def test_a_query_part_may_be_left_out_or_be_a_file(client: FlaskClient, redis_client: redis.Redis) -> None:
     assert upload(client, b"a").status_code == 202
     assert sent(redis_client)["limit"] == 10

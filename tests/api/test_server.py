@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import json
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -31,8 +33,14 @@ HEAD = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-
 class Server:
     """gunicorn on a unix socket."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, process: int) -> None:
         self.path = path
+        self._process = process
+
+    def worker(self) -> int:
+        """The process that serves."""
+        [child] = Path(f"/proc/{self._process}/task/{self._process}/children").read_text().split()
+        return int(child)
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
@@ -58,7 +66,7 @@ def serving(redis_url: str, *arguments: str) -> Iterator[Server]:
         ours = {"REDIS_URL": redis_url, "LOOKALIKE_READ_SECONDS": str(PATIENCE)}
         with _gunicorn(f"unix:{path}", ours, "--threads", "4", *arguments) as process:
             _until(process, path.exists)
-            yield Server(path)
+            yield Server(path, process.pid)
 
 
 @contextlib.contextmanager
@@ -298,6 +306,87 @@ def test_a_crowd_larger_than_the_house_keeps_nobody_out(redis_url: str) -> None:
         assert {status for status, _ in ends(slow)} == {408}
 
 
+@pytest.mark.parametrize("kept", [0, 5], ids=["heads", "kept connections"])
+def test_one_batch_of_events_may_bring_a_newcomer_and_those_that_leave_for_it(
+    redis_url: str, kept: int
+) -> None:
+    with serving(redis_url, "--worker-connections", "32") as small, contextlib.ExitStack() as stack:
+        small.send(LIVEZ)
+        worker = small.worker()
+        guests = [stack.enter_context(small.connect()) for _ in range(31)]
+        for guest in guests[:kept]:
+            guest.sendall(GET + b"\r\n")
+            guest.recv(2**16)
+        for guest in guests[kept:]:
+            guest.sendall(b"GET /li")
+        time.sleep(0.5)
+        os.kill(worker, signal.SIGSTOP)
+        newcomer = stack.enter_context(small.connect())
+        for guest in guests[:3]:
+            guest.sendall(GET if kept else b"v")
+        os.kill(worker, signal.SIGCONT)
+        newcomer.sendall(LIVEZ)
+        assert newcomer.recv(2**16).startswith(b"HTTP/1.1 200 ")
+        assert small.worker() == worker
+
+
+def test_requests_that_wait_for_a_worker_hold_nobody_up(server: Server, ledger: Ledger) -> None:
+    query = b'{"id":"x"}'
+    asked = SEARCH + b"Prefer: wait=10\r\nContent-Length: %d\r\n\r\n" % len(query) + query
+    with contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(server.connect()).sendall(asked)
+        time.sleep(0.5)
+        answered_meanwhile(server)
+
+
+def test_the_patience_is_new_in_each_request(server: Server, ledger: Ledger) -> None:
+    """Together, these bodies take longer than a client may pause."""
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % len(LINE)
+    with server.connect() as connection:
+        for _ in range(8):
+            connection.sendall(head)
+            time.sleep(PATIENCE / 6)
+            connection.sendall(LINE)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert json.loads(response.read()).get("total") == 1
+
+
+def test_a_bind_to_the_world_is_refused_without_keys(redis_url: str) -> None:
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:api.server", "api.app:create_app()"]
+    ours = {**os.environ, "REDIS_URL": redis_url}
+    ended = subprocess.run(
+        [*command, "--bind", "0.0.0.0:0"], cwd=ROOT, env=ours, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode != 0
+    assert "Serving on 0.0.0.0 without keys would let everyone in." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_upload_that_needs_more_files_than_there_are_may_come_again(
+    redis_url: str, ledger: Ledger
+) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+    picture = b"x" * 600_000 + b"\r\n"  # large enough for a file
+    body = (head + picture) * 70 + b"--x--\r\n"
+    with serving(redis_url) as small:
+        small.send(LIVEZ)
+        resource.prlimit(small.worker(), resource.RLIMIT_NOFILE, (64, 64))
+        status, problem = small.send(UPLOAD + b"Content-Length: %d\r\n\r\n" % len(body), body)
+        assert (status, problem["code"]) == (429, "backlog_full")
+        assert small.send(LIVEZ)[0] == 200
+
+
+def test_options_has_no_body_and_so_no_type(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"OPTIONS /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        response = http.client.HTTPResponse(connection, method="OPTIONS")
+        response.begin()
+    assert (response.status, response.headers["Content-Type"]) == (204, None)
+    assert "GET" in response.headers["Allow"]
+
+
 def test_a_slow_but_steady_body_is_read_to_its_end(server: Server, ledger: Ledger) -> None:
     """It takes longer than the patience for a pause."""
     lines = LINE * 50
@@ -334,6 +423,9 @@ def test_a_client_that_waits_to_be_told_to_continue_is_told(server: Server, ledg
 
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
+SEARCH = (
+    b"POST /v1/collections/shop/searches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
 UPLOAD = (
     b"POST /v1/collections/shop/images HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Type: multipart/form-data; boundary=x\r\n"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,3 +109,45 @@ def test_after_connections_died_without_a_word_answers_are_found_again(
     assert answered("second") in ({"ok": "second"}, "unavailable")
     assert answered("third") == {"ok": "third"}
     assert answered("fourth") == {"ok": "fourth"}
+
+
+def test_a_redis_that_stopped_is_said_so_before_the_wait_is_over(tmp_path: Path) -> None:
+    server = Valkey(tmp_path / "valkey")
+    broker = Broker(make_celery(Settings(redis_url=server.url)))
+    threading.Timer(0.5, server.process.send_signal, (signal.SIGSTOP,)).start()
+    began = time.monotonic()
+    with pytest.raises(QueueUnavailable):
+        broker.wait("nobody", 60)
+    assert time.monotonic() - began < 30
+    server.kill()
+
+
+def test_a_redis_that_takes_no_connection_costs_a_crowd_no_more_than_one_of_it(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        client = connect_redis(Settings(redis_url=f"unix://{tmp_path}/s?db=0"), patience=1)
+        with pytest.raises(redis.TimeoutError):
+            client.ping()
+        for _ in range(20):
+            with pytest.raises(redis.ConnectionError, match="Timeout"):
+                client.ping()
+
+
+def test_a_redis_that_comes_back_is_asked_again(tmp_path: Path) -> None:
+    server = Valkey(tmp_path / "valkey")
+    with connect_redis(Settings(redis_url=server.url)) as client:
+        client.ping()
+        server.kill()
+        with pytest.raises(redis.ConnectionError):
+            client.ping()
+        server.start()
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                assert client.ping()
+                break
+            except redis.ConnectionError:
+                assert time.monotonic() < deadline, "it was never asked again"
+                time.sleep(0.1)
+        server.kill()
