@@ -36,7 +36,7 @@ class Watchdog:
         self._idle_seconds = settings.idle_seconds
         self._end = end
         self._idle_looks = 0
-        self._taken = 0
+        self._taken = state.all_total_count[0]
 
     def look(self) -> None:
         """Once. What Redis raises is no fault of the worker, and the count of idle looks begins anew."""

@@ -14,7 +14,7 @@ from shared.broker import connect_redis
 from shared.contract import Chunk
 from shared.ledger import Ledger
 from shared.settings import Settings
-from tests.running import Valkey
+from tests.running import Valkey, until
 from workers.lease import Leases
 from workers.watchdog import Watchdog
 
@@ -116,6 +116,13 @@ def test_a_worker_that_takes_now_and_then_is_left_alone(
     assert not reasons
 
 
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
 def test_a_redis_that_is_away_is_no_fault_of_the_worker(
     tmp_path: Path, leases: Leases, reasons: list[str]
 ) -> None:
@@ -130,6 +137,7 @@ def test_a_redis_that_is_away_is_no_fault_of_the_worker(
             with pytest.raises(redis.ConnectionError):
                 dog.look()
             server.start()
+            until(lambda: answers(client), "Redis never came back")
         assert not reasons
         look(dog, IDLE_LOOKS)
         assert reasons
