@@ -72,12 +72,17 @@ def guard(app: Flask, settings: Settings) -> None:
     rate = _rate_of_keys(client, settings.rate_limit)
     if settings.api_keys is not None:
         app.before_request(_checker(Keys(settings.api_keys), rate))
-    elif _is_loopback(settings.host):
-        app.before_request(_refuse_other_names)
     else:
+        refuse_open_door(settings.host, "LOOKALIKE_HOST=127.0.0.1")
+        app.before_request(_refuse_other_names)
+
+
+def refuse_open_door(host: str, otherwise: str) -> None:
+    """StartError where an API without keys would serve more than this machine; `otherwise` is the other way out."""
+    if not _is_loopback(host):
         raise StartError(
-            f"Serving on {settings.host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
-            "(`lookalike keys` makes one), or LOOKALIKE_HOST=127.0.0.1."
+            f"Serving on {host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
+            f"(`lookalike keys` makes one), or {otherwise}."
         )
 
 

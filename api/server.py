@@ -7,7 +7,6 @@ takes a thread; a thread that waits for its client lets another one work; and no
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import resource
 import socket
@@ -29,6 +28,7 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api import limits
+from api.access import refuse_open_door
 from api.connection import Connection, too_slow
 from api.headers import HEADERS
 from api.problems import problem, problem_of
@@ -219,14 +219,8 @@ def _refuse_strangers(listeners: Iterable[Any]) -> None:
     if Settings().api_keys is not None:
         return
     for listener in listeners:
-        if listener.family == socket.AF_UNIX:
-            continue
-        host = listener.getsockname()[0]
-        if not ipaddress.ip_address(host).is_loopback:
-            raise StartError(
-                f"Serving on {host} without keys would let everyone in. Set LOOKALIKE_API_KEYS "
-                "(`lookalike keys` makes one), or bind to 127.0.0.1."
-            )
+        if listener.family != socket.AF_UNIX:
+            refuse_open_door(listener.getsockname()[0], "bind to 127.0.0.1")
 
 
 def _is_unread(body: Any) -> bool:

@@ -186,7 +186,7 @@ class Ledger:
         if len(pieces) < 2:
             return "whole"
         bodies = ((len(piece), _packed_items(piece)) for piece in pieces)
-        attempts = max(0, min(1, self._max_attempts - 1), self._max_attempts - _TRIES_OF_A_PIECE)
+        attempts = max(min(1, self._max_attempts - 1), self._max_attempts - _TRIES_OF_A_PIECE)
         words = (word for body in bodies for word in body)
         return self._run("split", chunk.job, chunk.number, chunk.token, attempts, *words).decode()
 

@@ -89,7 +89,7 @@ class Valkey(Running):
     def start(self) -> None:
         super().start()
         with redis.Redis.from_url(self.url) as client:
-            until(lambda: _answers(client), "Valkey never answered")
+            until(lambda: answers(client), "Valkey never answered")
 
 
 class Store(Running):
@@ -163,7 +163,7 @@ class Proxy:
                 sink.shutdown(socket.SHUT_WR)
 
 
-def _answers(client: redis.Redis) -> bool:
+def answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
     except redis.RedisError:

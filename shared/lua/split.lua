@@ -3,9 +3,9 @@
 -- service was away too often, so no item of it is to blame and there is nothing to search for.
 local job, n, leases, now = ARGV[1], ARGV[2], key(ARGV[1], 'leases'), now_ms()
 if redis.call('HGET', leases, 'token:' .. n) ~= ARGV[3] then return 'lost' end
-if tonumber(redis.call('HGET', leases, 'outages:' .. n) or '0') > MOST_OUTAGES then return 'whole' end
-local fetches = redis.call('HGET', leases, 'fetches:' .. n) or '0'
 local outages = redis.call('HGET', leases, 'outages:' .. n) or '0'
+if tonumber(outages) > MOST_OUTAGES then return 'whole' end
+local fetches = redis.call('HGET', leases, 'fetches:' .. n) or '0'
 local origin = redis.call('HGET', leases, 'origin:' .. n) or n
 for i = 5, #ARGV, 2 do
   local piece = add_chunk(job, ARGV[i], ARGV[i + 1], AGAIN, now)

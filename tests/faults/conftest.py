@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.pictures import Pictures
-from tests.faults.site import CHUNK, IMAGES_HOST, LEASE_SECONDS, Site
+from tests.faults.site import CHUNK, LEASE_SECONDS, Site
 from tests.faults.table import Row, as_markdown
 from tests.faults.trial import Trial
 from tests.image_server import ImageServer
 from tests.models import make_vit
+from tests.system.conftest import IMAGES_HOST
 
 _ROWS = pytest.StashKey[list[Row]]()
 _SEED = pytest.StashKey[int]()

@@ -13,8 +13,6 @@ from tests.faults.watch import Watch
 from tests.image_server import ImageServer
 from tests.system.stack import Stack
 
-# The images are served here, and `http://127.0.0.1` stays refused.
-IMAGES_HOST = "127.0.0.2"
 CHUNK = 8
 LEASE_SECONDS = 3
 

@@ -14,7 +14,7 @@ from shared.broker import connect_redis
 from shared.contract import Chunk
 from shared.ledger import Ledger
 from shared.settings import Settings
-from tests.running import Valkey, until
+from tests.running import Valkey, answers, until
 from workers.lease import Leases
 from workers.watchdog import Watchdog
 
@@ -114,13 +114,6 @@ def test_a_worker_that_takes_now_and_then_is_left_alone(
         state.all_total_count[0] += 1
         look(dog, 1)
     assert not reasons
-
-
-def answers(client: redis.Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except redis.ConnectionError:
-        return False
 
 
 def test_a_redis_that_is_away_is_no_fault_of_the_worker(
