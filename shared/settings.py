@@ -52,14 +52,25 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda", "mps"] = _knob(
         "auto", "Where the model runs. A device asked for and missing is an error, never a silent fallback."
     )
-    batch_size: int = _knob(16, "Images in one forward pass.", ge=1, le=4096)
+    runtime: Literal["auto", "torch", "openvino"] = _knob(
+        "auto",
+        "What computes a model on a CPU. auto: OpenVINO where it is installed (the extra `openvino`), else torch.",
+    )
+    batch_size: int = _knob(
+        0, "Most images in one forward pass. 0: 16 on a CPU, 256 on a GPU.", ge=0, le=4096
+    )
     embed_threads: int = _knob(
-        0, "Forward passes at once, one CPU thread each. 0: one a core on a CPU, one on a GPU.", ge=0, le=256
+        0, "Forward passes at once, one CPU thread each. 0: one a core on a CPU, two on a GPU.", ge=0, le=256
     )
 
     # Ingest
     chunk_size: int = _knob(64, "Items that one queue message stands for.", ge=1, le=1000)
-    fetch_threads: int = _knob(16, "Images that one worker fetches and decodes at once.", ge=1, le=512)
+    fetch_threads: int = _knob(
+        0,
+        "Images that one worker fetches and decodes at once. 0: eight a core, and 16 at least.",
+        ge=0,
+        le=1024,
+    )
     lease_seconds: float = _knob(
         60.0, "How long a silent worker keeps a chunk before another may take it.", gt=0
     )

@@ -226,7 +226,7 @@ def main() -> None:
 
     sys.addaudithook(listen)
     addresses.CACHE_SECONDS = -1.0  # so that each fetch asks the resolver, as one a minute later would
-    fetcher = Fetcher(Settings.model_validate({"fetch_timeout": 5, **order["settings"]}))
+    fetcher = Fetcher(Settings.model_validate({"fetch_timeout": 5, "fetch_threads": 16, **order["settings"]}))
     seen: dict[str, Any] = {"fetched": [_fetch(url, fetcher, connects) for url in order["urls"]]}
     if everywhere:
         seen["reached"] = everywhere.all_reached()

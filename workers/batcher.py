@@ -30,12 +30,11 @@ class _Waiting:
 
 
 class Batcher:
-    """The line before the model. `submit` is safe from any thread and blocks while the line is full."""
+    """The line before the model. `submit` is safe from any thread; what is in line is bounded by `workers.rows`."""
 
     def __init__(self, embedder: Embedder, *, batch_size: int, threads: int) -> None:
         self._embedder = embedder
         self._batch_size = batch_size
-        self._room = 4 * batch_size * threads
         self._urgent: deque[_Waiting] = deque()
         self._bulk: deque[_Waiting] = deque()
         self._changed = threading.Condition()
@@ -52,11 +51,11 @@ class Batcher:
 
         The future raises ItemError where the model has no finite vector for this picture, OutOfMemory where the
         device has no memory for even this one, ModelBroken where it fails on any picture, and whatever else the
-        model raised where it failed on this picture alone. An urgent picture overtakes all others.
+        model raised where it failed on this picture alone. An urgent picture overtakes all others. The pixels are
+        not copied: they must stand until the future is done.
         """
         waiting = _Waiting(pixels)
         with self._changed:
-            self._changed.wait_for(lambda: urgent or self._closed or len(self._bulk) < self._room)
             if self._closed:
                 raise RuntimeError("The worker is stopping.")
             (self._urgent if urgent else self._bulk).append(waiting)
@@ -94,7 +93,7 @@ class Batcher:
     def _embed(self, batch: list[_Waiting]) -> None:
         """Give every picture its vector. A batch that fails is halved until the one at fault stands alone."""
         try:
-            vectors = self._embedder.embed(np.stack([waiting.pixels for waiting in batch]))
+            vectors = self._embedder.embed([waiting.pixels for waiting in batch])
         except Exception as error:
             if len(batch) == 1:
                 batch[0].vector.set_exception(self._fault_of_one(error))

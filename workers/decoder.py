@@ -1,10 +1,10 @@
 """The process that decodes one picture after another, where a picture can do no harm.
 
-    python -m workers.decoder '{"socket": 5, "slot": 6, …}'
+    python -m workers.decoder '{"socket": 5, "slot": 6, "rows": 7, …}'
 
-Its parent is `workers/decoders.py`. The two share a piece of memory, the slot: the parent puts a picture's bytes
-there and sends a `REQUEST` over a socket; pixels come back in the slot and an `ANSWER` over the socket. The
-process ends with the socket, so it outlives no parent. Its limits hold back accidents and bombs: they are no
+Its parent is `workers/decoders.py`. The two share memory: the parent puts a picture's bytes into the slot and sends
+a `REQUEST` over a socket; the pixels come into the row that it names, and an `ANSWER` over the socket. The process
+ends with the socket, so it outlives no parent. Its limits hold back accidents and bombs: they are no
 prison for somebody who runs code of his own here.
 """
 
@@ -28,16 +28,17 @@ from shared.errors import FailureCode, ItemError
 from workers.decode import PixelShape, decode
 
 READY = b"!"
-REQUEST = struct.Struct("<I")  # how many bytes the picture has
+REQUEST = struct.Struct("<II")  # how many bytes the picture has · the row for its pixels
 ANSWER = struct.Struct("<?24sII460s")  # decoded? · format or failure code · width · height · failure in words
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What a decoding process is told once. `socket` and `slot` are descriptors that it inherits."""
+    """What a decoding process is told once. `socket`, `slot` and `rows` are descriptors that it inherits."""
 
     socket: int
     slot: int
+    rows: int
     shape: PixelShape
     max_pixels: int
     seconds: float
@@ -54,28 +55,27 @@ class Orders:
 
 def main(orders: Orders) -> None:
     """Decode until the parent closes its end."""
-    slot = mmap.mmap(orders.slot, 0)
+    slot, rows = mmap.mmap(orders.slot, 0), mmap.mmap(orders.rows, 0)
     _be_quiet()
     _limit_process(orders.memory_mib)
     with socket.socket(fileno=orders.socket) as parent, suppress(ConnectionError):
         parent.sendall(READY)
         while request := parent.recv(REQUEST.size):
             _limit_picture(orders.seconds)
-            (size,) = REQUEST.unpack(request)
-            parent.sendall(_answer(slot, size, orders))
+            size, row = REQUEST.unpack(request)
+            parent.sendall(_answer(slot[:size], rows, row, orders))
 
 
-def _answer(slot: mmap.mmap, size: int, orders: Orders) -> bytes:
+def _answer(data: bytes, rows: mmap.mmap, row: int, orders: Orders) -> bytes:
     try:
-        picture = decode(slot[:size], orders.shape, orders.max_pixels)
+        picture = decode(data, orders.shape, orders.max_pixels)
     except ItemError as error:
         return _failure(error.code, error.detail)
     except MemoryError:
-        detail = (
-            f"The picture of {size:,} bytes needs more than {orders.memory_mib:,} MiB of memory to decode."
-        )
+        detail = f"The picture of {len(data):,} bytes needs more than {orders.memory_mib:,} MiB of memory to decode."
         return _failure(FailureCode.DECODE_CRASHED, detail)
-    slot[: picture.pixels.nbytes] = picture.pixels.tobytes()
+    size = picture.pixels.nbytes
+    rows[row * size : (row + 1) * size] = picture.pixels.tobytes()
     return ANSWER.pack(True, picture.format.encode(), picture.width, picture.height, b"")
 
 

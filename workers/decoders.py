@@ -2,7 +2,8 @@
 
 `Decoders` is `decode` (workers/decode.py) for many threads at once. Each of its processes (workers/decoder.py)
 works for one thread at a time and is used again; one that dies, hangs or takes too much memory is replaced, and
-its picture alone is `decode_crashed`. Bytes and pixels lie in shared memory, so nothing large is ever sent.
+its picture alone is `decode_crashed`. Bytes and pixels (workers/rows.py) lie in shared memory, so nothing large is
+ever sent.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
 
 from shared.errors import FailureCode, ItemError, ServiceError
 from shared.settings import Settings
 from workers.decode import Picture, PixelShape
 from workers.decoder import ANSWER, READY, REQUEST, Orders
+from workers.rows import Rows, memory_file
 
 _STARTS = 3  # in a row that may fail
 _START_SECONDS = 30.0
@@ -42,26 +44,43 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _STOPPING = "The worker is stopping."
 
 
-class Decoders:
-    """The worker's decoding processes, for pictures at `shape`."""
+@dataclass(frozen=True)
+class Decoded(Picture):
+    """A picture whose pixels stand in a shared row until `let_go` is called."""
 
-    def __init__(self, settings: Settings, shape: PixelShape) -> None:
-        self._count = settings.decode_processes or _cores()
-        self._free = [Decoder(settings, shape) for _ in range(self._count)]
+    let_go: Callable[[], None]
+
+
+class Decoders:
+    """The worker's `decode_processes` processes, which decode pictures at `shape` into `rows`."""
+
+    def __init__(self, settings: Settings, shape: PixelShape, rows: Rows) -> None:
+        self._count = settings.decode_processes
+        self._rows = rows
+        self._free = [Decoder(settings, shape, rows) for _ in range(self._count)]
         self._urgent: deque[Future[Decoder]] = deque()
         self._bulk: deque[Future[Decoder]] = deque()
         self._lock = threading.Lock()
         self._closed = False
 
-    def decode(self, data: bytes, *, urgent: bool = False) -> Picture:
-        """As `workers.decode.decode`, from any thread. Waits while all processes are busy; urgent ones go first.
+    def decode(self, data: bytes | bytearray, *, urgent: bool = False) -> Decoded:
+        """As `workers.decode.decode`, from any thread. Waits for a row and a process; urgent ones go first.
 
         Raises ItemError, of which `decode_crashed` is a picture that its process did not survive, and
         ServiceError where no process starts.
         """
+        row = self._rows.take(urgent=urgent)
+        try:
+            picture = self._decode_into(row, data, urgent)
+        except BaseException:
+            self._rows.give_back(row)
+            raise
+        return Decoded(**vars(picture), let_go=partial(self._rows.give_back, row))
+
+    def _decode_into(self, row: int, data: bytes | bytearray, urgent: bool) -> Picture:
         decoder = self._take(urgent)
         try:
-            return decoder.decode(data)
+            return decoder.decode(data, row)
         finally:
             self._give_back(decoder)
 
@@ -99,22 +118,23 @@ class Decoder:
     asked for little keeps few.
     """
 
-    def __init__(self, settings: Settings, shape: PixelShape) -> None:
+    def __init__(self, settings: Settings, shape: PixelShape, rows: Rows) -> None:
         self._settings = settings
         self._shape = shape
-        self._slot_file = _memory_file(max(settings.fetch_max_bytes, _pixel_bytes(shape)))
+        self._rows = rows
+        self._slot_file = memory_file(settings.fetch_max_bytes)
         self._slot = mmap.mmap(self._slot_file.fileno(), 0)
         self._process: Process | None = None
 
-    def decode(self, data: bytes) -> Picture:
-        """The picture; raises as `Decoders.decode` does."""
+    def decode(self, data: bytes | bytearray, row: int) -> Picture:
+        """The picture, its pixels in the row; raises as `Decoders.decode` does."""
         if len(data) > len(self._slot):
             detail = f"The file has {len(data):,} bytes; the cap is {len(self._slot):,}."
             raise ItemError(FailureCode.TOO_LARGE, detail)
         process = self._ready_process()
         self._slot[: len(data)] = data
         try:
-            return self._picture(process.ask(len(data), self._settings.decode_seconds))
+            return self._picture(process.ask(len(data), row, self._settings.decode_seconds), row)
         except ItemError as error:
             if error.code is FailureCode.DECODE_CRASHED:  # what ran out of memory is not trusted any more
                 process.end()
@@ -142,14 +162,14 @@ class Decoder:
             self._process.end()
         for _ in range(_STARTS):
             try:
-                process = Process(self._settings, self._shape, self._slot_file)
+                process = Process(self._settings, self._shape, self._slot_file, self._rows.file)
                 self._process = process.until_ready()
                 return self._process
             except OSError as error:
                 why = error
         raise ServiceError(f"No process that decodes pictures starts ({_STARTS} tries). {why}") from why
 
-    def _picture(self, answer: bytes) -> Picture:
+    def _picture(self, answer: bytes, row: int) -> Picture:
         """What an answer says: a picture, or an ItemError raised. Raises ValueError for nonsense."""
         if len(answer) != ANSWER.size:
             raise ValueError(f"{len(answer)} bytes")
@@ -158,9 +178,7 @@ class Decoder:
             raise ItemError(FailureCode(_text(word)), _text(detail))
         if not 0 < width * height <= self._settings.max_pixels:
             raise ValueError(f"{width:,} x {height:,} pixels")
-        shape = (self._shape.height, self._shape.width, 3)
-        pixels = np.frombuffer(self._slot[: _pixel_bytes(self._shape)], np.uint8).reshape(shape)
-        return Picture(pixels, width, height, _text(word))
+        return Picture(self._rows.pixels(row), width, height, _text(word))
 
     def _cause(self, error: Exception, process: Process) -> str:
         """End a process that failed on a picture; in words, how it failed."""
@@ -178,14 +196,17 @@ class Decoder:
 class Process:
     """The life of one decoding process, seen from its parent."""
 
-    def __init__(self, settings: Settings, shape: PixelShape, slot_file: BinaryIO) -> None:
+    def __init__(
+        self, settings: Settings, shape: PixelShape, slot_file: BinaryIO, rows_file: BinaryIO
+    ) -> None:
         self._socket, theirs = socket.socketpair()
         # Celery sets a default time-out while it stops, and the child would inherit it as a non-blocking socket.
         theirs.setblocking(True)
-        self._stderr = _memory_file(0)  # it says why a process cannot start, and nothing later
+        self._stderr = memory_file(0)  # it says why a process cannot start, and nothing later
         orders = Orders(
             socket=theirs.fileno(),
             slot=slot_file.fileno(),
+            rows=rows_file.fileno(),
             shape=shape,
             max_pixels=settings.max_pixels,
             seconds=settings.decode_seconds,
@@ -199,7 +220,7 @@ class Process:
                 stderr=self._stderr,
                 env={name: os.environ[name] for name in _INHERITED if name in os.environ} | _ONE_THREAD,
                 cwd=_ROOT,
-                pass_fds=(orders.socket, orders.slot),
+                pass_fds=(orders.socket, orders.slot, orders.rows),
                 start_new_session=True,  # a terminal's Ctrl-C is not for it
             )
 
@@ -216,10 +237,13 @@ class Process:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, size: int, seconds: float) -> bytes:
-        """Its ANSWER for the picture in the slot. TimeoutError: none came in time; ConnectionError: it died."""
+    def ask(self, size: int, row: int, seconds: float) -> bytes:
+        """Its ANSWER for the picture in the slot, whose pixels are for `row`.
+
+        TimeoutError: none came in time; ConnectionError: it died.
+        """
         self._socket.settimeout(seconds)
-        self._socket.sendall(REQUEST.pack(size))
+        self._socket.sendall(REQUEST.pack(size, row))
         answer = self._socket.recv(ANSWER.size)
         if not answer:
             raise ConnectionResetError
@@ -247,21 +271,3 @@ def _death(status: int) -> str:
 
 def _text(field: bytes) -> str:
     return field.rstrip(b"\0").decode(errors="replace")
-
-
-def _pixel_bytes(shape: PixelShape) -> int:
-    return shape.height * shape.width * 3
-
-
-def _memory_file(size: int) -> BinaryIO:
-    """A file of zeros without a name, in memory where the system can do it."""
-    if sys.platform == "linux":
-        file: BinaryIO = os.fdopen(os.memfd_create("lookalike"), "w+b", buffering=0)
-    else:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-    file.truncate(size)
-    return file
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -49,7 +49,7 @@ _BROKEN = (OSError, HTTPError, http.client.HTTPException, ValueError)
 class Fetched:
     """A body, and the URL that it came from after all redirects."""
 
-    data: bytes
+    data: bytearray
     url: str
 
 
@@ -133,7 +133,7 @@ class Fetcher:
                 if attempt.over or not attempt.reused:
                     raise
 
-    def _body(self, response: requests.Response, attempt: Attempt) -> bytes:
+    def _body(self, response: requests.Response, attempt: Attempt) -> bytearray:
         self._check_head(response, attempt.url)
         body = bytearray()
         while piece := response.raw.read1(_READ, decode_content=False):
@@ -143,7 +143,7 @@ class Fetcher:
         attempt.remaining()  # a body without a length looks complete when the deadline cuts it
         if not body:
             raise ItemError(FailureCode.EMPTY, f"`{attempt.url}` answered with no bytes.")
-        return bytes(body)
+        return body
 
     def _check_head(self, response: requests.Response, url: str) -> None:
         status = response.status_code

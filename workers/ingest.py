@@ -192,12 +192,14 @@ def _prepare(item: Item, standing: Point | None, parts: Parts) -> Prepared | Ite
         if standing and _is_same(standing, sha256, parts.embedder.card.fingerprint):
             return Prepared(item, sha256, len(data))
         picture = parts.decoders.decode(data)
-        return Prepared(item, sha256, len(data), picture, parts.batcher.submit(picture.pixels))
+        vector = parts.batcher.submit(picture.pixels)
+        vector.add_done_callback(lambda _: picture.let_go())
+        return Prepared(item, sha256, len(data), picture, vector)
     except ItemError as error:
         return error
 
 
-def _read(item: Item, parts: Parts) -> bytes:
+def _read(item: Item, parts: Parts) -> bytes | bytearray:
     if item.url is not None:
         return parts.fetcher.fetch(item.url).data
     data = parts.uploads.read(item.upload or "")

@@ -67,19 +67,25 @@ def _share_of_container() -> int | None:
 
 def _limits() -> Iterator[int]:
     """Memory limits of this process's control groups, of version 2 (`memory.max`) and 1."""
-    for folder, name in _control_groups():
+    for group, version in control_groups("memory"):
+        with suppress(OSError, ValueError):  # no such file, or `max`
+            yield int((group / ("memory.max" if version == 2 else "memory.limit_in_bytes")).read_text())
+
+
+def control_groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of the control groups around this process, each with its version, 1 or 2."""
+    for folder, version in _memberships(controller):
         for group in (folder, *folder.parents):
             if not group.is_relative_to(_CGROUPS):
                 break
-            with suppress(OSError, ValueError):  # no such file, or `max`
-                yield int((group / name).read_text())
+            yield group, version
 
 
-def _control_groups() -> Iterator[tuple[Path, str]]:
+def _memberships(controller: str) -> Iterator[tuple[Path, int]]:
     with suppress(OSError):
         for line in _MEMBERSHIP.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
-                yield _CGROUPS / path.lstrip("/"), "memory.max"
-            elif "memory" in controllers.split(","):
-                yield _CGROUPS / "memory" / path.lstrip("/"), "memory.limit_in_bytes"
+                yield _CGROUPS / path.lstrip("/"), 2
+            elif controller in controllers.split(","):
+                yield _CGROUPS / controller / path.lstrip("/"), 1

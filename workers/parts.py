@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from shared.presence import BEAT_SECONDS, Presence
 from shared.settings import Settings
 from shared.uploads import Uploads
 from workers.batcher import Batcher
+from workers.decode import PixelShape
 from workers.decoders import Decoders
 from workers.embed import Embedder, load_embedder
 from workers.fetch import Fetcher
@@ -23,7 +23,9 @@ from workers.index import open_index
 from workers.index.interface import Index
 from workers.lease import Leases
 from workers.periodic import Periodic
+from workers.plan import planned
 from workers.reconcile import Reconciler
+from workers.rows import Rows
 from workers.turns import Turns
 
 
@@ -59,7 +61,7 @@ def build_parts(settings: Settings) -> Parts:
     client = connect_redis(settings)
     ledger = Ledger(client, settings)
     embedder = load_embedder(settings)
-    threads = settings.embed_threads or (len(os.sched_getaffinity(0)) if embedder.device == "cpu" else 1)
+    settings = planned(settings, embedder.device)
     return Parts(
         settings=settings,
         redis=client,
@@ -67,13 +69,19 @@ def build_parts(settings: Settings) -> Parts:
         uploads=Uploads(client, settings),
         index=open_index(settings),
         fetcher=Fetcher(settings),
-        decoders=Decoders(settings, embedder.shape),
+        decoders=Decoders(settings, embedder.shape, _rows(settings, embedder.shape)),
         embedder=embedder,
-        batcher=Batcher(embedder, batch_size=settings.batch_size, threads=threads),
+        batcher=Batcher(embedder, batch_size=settings.batch_size, threads=settings.embed_threads),
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),
     )
+
+
+def _rows(settings: Settings, shape: PixelShape) -> Rows:
+    """For what is in the model, for as much that waits for it, and for what is being decoded, searches apart."""
+    waiting = 2 * settings.batch_size * settings.embed_threads
+    return Rows(waiting + 2 * settings.decode_processes, shape, reserve=settings.decode_processes)
 
 
 class Rounds:

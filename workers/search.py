@@ -68,7 +68,9 @@ def _vector(query: Query, collection: Collection, parts: Parts, took: Stopwatch)
         data = _query_bytes(query, parts)
     with took.of("embed"):
         picture = parts.decoders.decode(data, urgent=True)
-        return parts.batcher.submit(picture.pixels, urgent=True).result()
+        vector = parts.batcher.submit(picture.pixels, urgent=True)
+        vector.add_done_callback(lambda _: picture.let_go())
+        return vector.result()
 
 
 def _given_vector(values: list[float], collection: Collection) -> np.ndarray:
@@ -89,7 +91,7 @@ def _standing_vector(id: str, collection: Collection, parts: Parts) -> np.ndarra
     return point.vector
 
 
-def _query_bytes(query: Query, parts: Parts) -> bytes:
+def _query_bytes(query: Query, parts: Parts) -> bytes | bytearray:
     if query.url is not None:
         return parts.fetcher.fetch(query.url).data
     data = parts.uploads.read(query.upload or "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from workers.fetch import Fetcher
 from workers.index.edge import EdgeIndex
 from workers.lease import Leases
 from workers.parts import Parts
+from workers.rows import Rows
 from workers.turns import Turns
 
 
@@ -35,9 +36,9 @@ class CountingEmbedder:
         self.device = embedder.device
         self.pictures = 0
 
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        self.pictures += len(pixels)
-        return self._embedder.embed(pixels)
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        self.pictures += len(pictures)
+        return self._embedder.embed(pictures)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +65,12 @@ def parts(
     small_embedder: Embedder,
 ) -> Iterator[Parts]:
     settings = settings.model_copy(
-        update={"fetch_allow": Settings(fetch_allow="127.0.0.0/8").fetch_allow, "fetch_timeout": 2.0}
+        update={
+            "fetch_allow": Settings(fetch_allow="127.0.0.0/8").fetch_allow,
+            "fetch_timeout": 2.0,
+            "fetch_threads": 8,
+            "decode_processes": 2,
+        }
     )
     ledger = Ledger(redis_client, settings)
     embedder = CountingEmbedder(small_embedder)
@@ -75,7 +81,11 @@ def parts(
         uploads=Uploads(redis_client, settings),
         index=EdgeIndex(tmp_path / "index"),
         fetcher=Fetcher(settings),
-        decoders=Decoders(settings.model_copy(update={"decode_processes": 2}), embedder.shape),
+        decoders=Decoders(
+            settings,
+            embedder.shape,
+            Rows(20, embedder.shape, reserve=2),
+        ),
         embedder=embedder,
         batcher=Batcher(embedder, batch_size=8, threads=1),
         pool=ThreadPoolExecutor(8),

@@ -6,6 +6,7 @@ import inspect
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -28,14 +29,14 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.batches: list[list[int]] = []
 
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        values = [int(picture.max()) for picture in pixels]
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        values = [int(picture.max()) for picture in pictures]
         self.batches.append(values)
         self.entered.release()
         self.open.wait(10)
         if 13 in values:
             raise ValueError("row 0 is not finite") if len(values) == 1 else RuntimeError("bad batch")
-        return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
+        return np.array([[value] for value in values], dtype=np.float32)
 
 
 def picture(value: int) -> np.ndarray:
@@ -94,26 +95,18 @@ def test_a_picture_that_breaks_its_batch_fails_alone() -> None:
     batcher.close()
 
 
-def test_the_line_is_bounded_and_moves_on() -> None:
-    gate = Gate()
-    batcher = Batcher(gate, batch_size=1, threads=1)
-    submitted = threading.Semaphore(0)
+def test_pixels_reach_the_model_where_they_stand() -> None:
+    class Keeper(Gate):
+        def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+            self.given = list(pictures)
+            return np.ones((len(pictures), 1), dtype=np.float32)
 
-    def fill() -> None:
-        for _ in range(20):
-            batcher.submit(picture(1))
-            submitted.release()
-
-    thread = threading.Thread(target=fill)
-    thread.start()
-    gate.entered.acquire()
-    for _ in range(5):  # one in the pass, four in the line
-        assert submitted.acquire(timeout=10)
-    assert not submitted.acquire(timeout=0.2)
-    gate.open.set()
-    thread.join(10)
-    assert not thread.is_alive()
+    keeper = Keeper()
+    batcher = Batcher(keeper, batch_size=4, threads=1)
+    standing = picture(5)
+    batcher.submit(standing).result(10)
     batcher.close()
+    assert np.shares_memory(keeper.given[0], standing)
 
 
 def test_closing_ends_the_line_first_and_then_takes_no_more() -> None:
@@ -146,10 +139,10 @@ class Cramped(Gate):
         super().__init__()
         self._room = room
 
-    def embed(self, pixels: np.ndarray) -> np.ndarray:
-        vectors = super().embed(pixels)
-        if len(pixels) > self._room:
-            raise OutOfMemory(f"no memory for {len(pixels)}")
+    def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        vectors = super().embed(pictures)
+        if len(pictures) > self._room:
+            raise OutOfMemory(f"no memory for {len(pictures)}")
         return vectors
 
 
@@ -179,7 +172,7 @@ def test_a_picture_that_the_device_has_no_memory_for_is_the_services_fault() -> 
 
 def test_a_model_that_fails_on_any_picture_is_broken_and_no_pictures_fault() -> None:
     class Broken(Gate):
-        def embed(self, pixels: np.ndarray) -> np.ndarray:
+        def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
             raise RuntimeError("device-side assert triggered")
 
     batcher = Batcher(Broken(), batch_size=4, threads=1)
@@ -192,10 +185,10 @@ def test_a_model_that_fails_on_any_picture_is_broken_and_no_pictures_fault() -> 
 
 def test_a_model_that_fails_on_one_picture_alone_is_not_broken() -> None:
     class Picky(Gate):
-        def embed(self, pixels: np.ndarray) -> np.ndarray:
-            if pixels.max() == 7:
+        def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+            if any(pixels.max() == 7 for pixels in pictures):
                 raise RuntimeError("odd")
-            return pixels.reshape(len(pixels), -1)[:, :1].astype(np.float32)
+            return np.array([[pixels.max()] for pixels in pictures], dtype=np.float32)
 
     batcher = Batcher(Picky(), batch_size=4, threads=1)
     with pytest.raises(RuntimeError, match="odd"):

@@ -27,6 +27,7 @@ from workers.decode import Picture, PixelShape
 from workers.decoders import Decoders
 from workers.ingest import ingest
 from workers.parts import Parts
+from workers.rows import Rows
 
 READ = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"}
 # Pillow tells these by guessing, or they are no pictures that a shop or a clinic would have.
@@ -58,6 +59,7 @@ KNOWN = {
     "bmp/b/reallybig.bmp": FailureCode.TOO_MANY_PIXELS,
     "decompression_bomb.gif": FailureCode.TOO_MANY_PIXELS,
 }
+SHAPE = PixelShape(224, 224)
 BROKEN = {FailureCode.TRUNCATED, FailureCode.DECODE_FAILED, FailureCode.TOO_MANY_PIXELS}
 OTHER = {FailureCode.NOT_AN_IMAGE, FailureCode.UNSUPPORTED_FORMAT}
 
@@ -76,7 +78,7 @@ def corpus() -> Path:
 
 @pytest.fixture(scope="module")
 def decoders() -> Iterator[Decoders]:
-    with closing(Decoders(Settings(decode_processes=2), PixelShape(224, 224))) as pictures:
+    with closing(Decoders(Settings(decode_processes=2), SHAPE, Rows(16, SHAPE))) as pictures:
         yield pictures
 
 
@@ -96,9 +98,12 @@ def outcomes(files: dict[str, bytes], decoders: Decoders) -> dict[str, Outcome]:
 def decode_all(decoders: Decoders, files: list[bytes]) -> list[Outcome]:
     def decode(data: bytes) -> Outcome:
         try:
-            return decoders.decode(data)
+            decoded = decoders.decode(data)
         except ItemError as error:
             return error.code, error.detail
+        picture = Picture(decoded.pixels.copy(), decoded.width, decoded.height, decoded.format)
+        decoded.let_go()
+        return picture
 
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(decode, files))

@@ -28,6 +28,7 @@ from tests.image_server import jpeg, png
 from workers.decode import Picture, PixelShape, decode
 from workers.decoder import ANSWER, READY, REQUEST
 from workers.decoders import Decoders
+from workers.rows import Rows
 
 SQUARE = PixelShape(224, 224)
 CAP = Settings().max_pixels
@@ -60,8 +61,9 @@ def large() -> bytes:
     return png_of_zeros(*LARGEST, rows=LARGEST[1])
 
 
-def decoders(processes: int = 2, **settings: object) -> closing[Decoders]:
-    return closing(Decoders(Settings(decode_processes=processes, **settings), SQUARE))  # type: ignore[arg-type]
+def decoders(processes: int = 2, rows: int = 1000, **settings: object) -> closing[Decoders]:
+    made = Settings(decode_processes=processes, **settings)  # type: ignore[arg-type]
+    return closing(Decoders(made, SQUARE, Rows(rows, SQUARE)))
 
 
 def encoded(picture: Image.Image, form: str, **options: object) -> bytes:
@@ -265,6 +267,16 @@ def test_a_file_larger_than_any_that_is_fetched_is_refused() -> None:
         assert "200,000" in caught.value.detail
 
 
+def test_a_row_is_free_again_once_its_picture_is_let_go_or_has_failed() -> None:
+    with decoders(1, rows=1) as pictures:
+        for seed in range(3):
+            picture = pictures.decode(jpeg(seed))
+            np.testing.assert_array_equal(picture.pixels, decode(jpeg(seed), SQUARE, CAP).pixels)
+            picture.let_go()
+            with pytest.raises(ItemError):
+                pictures.decode(jpeg(seed)[:300])
+
+
 def test_urgent_pictures_go_first(pool: ThreadPoolExecutor, large: bytes) -> None:
     ended: list[str] = []
 
@@ -304,8 +316,10 @@ from shared.settings import Settings
 from workers.decode import PixelShape
 from workers.decoder import ANSWER, READY, REQUEST
 from workers.decoders import Decoders
+from workers.rows import Rows
 
-pictures = Decoders(Settings(decode_processes=2, decode_seconds=2), PixelShape(224, 224))
+shape = PixelShape(224, 224)
+pictures = Decoders(Settings(decode_processes=2, decode_seconds=2), shape, Rows(4, shape))
 for name in sys.argv[1:]:
     threading.Thread(target=pictures.decode, args=(open(name, "rb").read(),)).start()
 threading.Event().wait()
@@ -378,7 +392,7 @@ def test_a_default_time_out_of_the_workers_sockets_is_not_the_processs(
     """Celery sets one while it stops, and pictures in hand are still decoded then."""
     socket.setdefaulttimeout(5)
     try:
-        decoders = Decoders(settings.model_copy(update={"decode_processes": 1}), SQUARE)
+        decoders = Decoders(settings.model_copy(update={"decode_processes": 1}), SQUARE, Rows(4, SQUARE))
         assert [decoders.decode(jpeg(1)).format for _ in range(3)] == ["jpeg"] * 3
     finally:
         socket.setdefaulttimeout(None)

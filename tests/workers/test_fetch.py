@@ -29,7 +29,11 @@ LOOPBACK = "127.0.0.0/8, ::1/128"
 
 @contextlib.contextmanager
 def fetching(allow: str = LOOPBACK, timeout: float = 30.0, **settings: Any) -> Iterator[Fetcher]:
-    fetcher = Fetcher(Settings.model_validate({"fetch_allow": allow, "fetch_timeout": timeout, **settings}))
+    fetcher = Fetcher(
+        Settings.model_validate(
+            {"fetch_allow": allow, "fetch_timeout": timeout, "fetch_threads": 16, **settings}
+        )
+    )
     try:
         yield fetcher
     finally:
@@ -896,4 +900,4 @@ def test_no_descriptor_is_left_behind() -> None:
 @pytest.mark.parametrize("agent", ["Bildersuche – Müller", "a\nb"])
 def test_a_user_agent_that_no_header_can_carry_is_refused_at_the_start(agent: str) -> None:
     with pytest.raises(StartError, match="LOOKALIKE_FETCH_USER_AGENT"):
-        Fetcher(Settings(fetch_user_agent=agent))
+        Fetcher(Settings(fetch_user_agent=agent, fetch_threads=1))

@@ -65,6 +65,7 @@ class TorchEmbedder:
 
     def embed(self, pixels: np.ndarray) -> np.ndarray:
         """See Embedder."""
+        pixels = np.asarray(pixels)
         wanted = (self.shape.height, self.shape.width, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != wanted or len(pixels) == 0:
             raise ValueError(f"A batch is uint8 [1 or more, {wanted}], not {pixels.dtype} {pixels.shape}.")

@@ -1,0 +1,61 @@
+"""How many threads and processes a worker runs, planned together from the cores at hand."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from contextlib import suppress
+
+from shared.settings import Settings
+from workers.memory import control_groups
+
+log = logging.getLogger("lookalike.plan")
+
+_CPU_BATCH = 16  # beyond it a CPU's forward costs more an image, not less
+_GPU_BATCH = 256  # below 128 a GPU is bound by launches
+_GPU_FORWARDS = 2  # one is copied in while the other is computed
+_FETCHES_A_CORE = 8
+_LEAST_FETCHES = 16  # two cores keep up with three at 50 ms each; slow hosts have tails
+
+
+def planned(settings: Settings, device: str) -> Settings:
+    """The settings, with a number in place of each 0 that leaves it to the worker."""
+    count = cores()
+    on_cpu = device == "cpu"
+    plan = settings.model_copy(
+        update={
+            # Forwards of one thread each: two of them beat one of two threads.
+            "embed_threads": settings.embed_threads or (count if on_cpu else _GPU_FORWARDS),
+            "batch_size": settings.batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH),
+            "decode_processes": settings.decode_processes or count,
+            "fetch_threads": settings.fetch_threads or max(_LEAST_FETCHES, _FETCHES_A_CORE * count),
+        }
+    )
+    log.info(
+        "plan for %d cores and %s: %d forwards of up to %d pictures at once, %d decoding processes, %d fetches",
+        *(count, device),
+        *(plan.embed_threads, plan.batch_size, plan.decode_processes, plan.fetch_threads),
+    )
+    return plan
+
+
+def cores() -> int:
+    """CPU cores that this process may use, also where a container has a share of them only."""
+    count = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, math.floor(min([count, *_quotas()])))
+
+
+def _quotas() -> list[float]:
+    """Cores that the control groups around this process grant, of version 2 (`cpu.max`) and 1."""
+    quotas = []
+    for group, version in control_groups("cpu"):
+        with suppress(OSError, ValueError):  # no such file, or no limit
+            if version == 2:
+                quota, period = (group / "cpu.max").read_text().split()
+            else:
+                quota, period = ((group / f"cpu.cfs_{word}_us").read_text() for word in ("quota", "period"))
+            if int(quota) > 0:
+                quotas.append(int(quota) / int(period))
+    return quotas
