@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from shared.contract import SYSTEM_KEY, ModelCard
@@ -15,7 +16,16 @@ def get(index: Index, name: str) -> dict[str, Any]:
     collection = index.find(name)
     if collection is None:
         raise no_collection(name)
-    return describe(collection)
+    return _describe(index, collection)
+
+
+def list_all(index: Index) -> list[dict[str, Any]]:
+    """Every collection, by name."""
+    listed = []
+    for collection in index.collections():
+        with suppress(RequestError):  # dropped between the two questions
+            listed.append(_describe(index, collection))
+    return listed
 
 
 def put(
@@ -43,7 +53,7 @@ def put(
     return {"created": created, "collection": get(index, name)}
 
 
-def describe(collection: Collection) -> dict[str, Any]:
+def _describe(index: Index, collection: Collection) -> dict[str, Any]:
     """A collection in the words of the HTTP contract."""
     return {
         "name": collection.name,
@@ -52,7 +62,7 @@ def describe(collection: Collection) -> dict[str, Any]:
         "preprocessing": collection.card.preprocessing,
         "dimension": collection.card.dimension,
         "distance": "cosine",
-        "images": collection.images,
+        "images": index.count(collection.name),
         "indexes": collection.indexes,
     }
 

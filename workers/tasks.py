@@ -146,7 +146,7 @@ def _problem(error: Exception, spec: TaskSpec) -> dict[str, str]:
 @_answers(contract.LIST_COLLECTIONS)
 def list_collections() -> Any:
     """Every collection."""
-    return [collections.describe(each) for each in parts().index.collections()]
+    return collections.list_all(parts().index)
 
 
 @_answers(contract.GET_COLLECTION)

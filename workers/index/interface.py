@@ -24,7 +24,6 @@ class Collection:
 
     name: str
     card: ModelCard
-    images: int
     indexes: dict[str, FieldType] = field(default_factory=dict)
 
 
@@ -59,7 +58,7 @@ class Index(Protocol):
         ...
 
     def find(self, name: str) -> Collection | None:
-        """One, with its exact count of images; None where it does not stand."""
+        """One; None where it does not stand. It counts nothing, for every search asks."""
         ...
 
     def create(self, name: str, card: ModelCard) -> bool:

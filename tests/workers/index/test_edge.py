@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import qdrant_edge as edge
 
 from shared.errors import IndexUnavailable, StartError
 from tests.workers.index.shop import CARD, fill, image
@@ -23,6 +25,37 @@ def test_everything_stands_after_closing_and_opening(tmp_path: Path) -> None:
     assert again.scroll("shop") == before
     assert again.facet("shop", "brand") == [("bob", 3), ("ada", 2), ("cat", 1)]
     again.close()
+
+
+def test_a_collection_from_before_the_codes_opens_takes_images_and_finds_them(tmp_path: Path) -> None:
+    plain = edge.EdgeConfig(vectors=edge.EdgeVectorParams(size=4, distance=edge.Distance.Cosine))
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr("workers.index.edge._config", lambda card: plain)
+        index = EdgeIndex(tmp_path)
+        fill(index)
+        index.close()
+    index = EdgeIndex(tmp_path)
+    index.upsert("shop", [image("new", np.array([1.0, 0, 0, 0.1]))])
+    quick = index.query("shop", np.array([1.0, 0, 0, 0.1]), limit=9)
+    assert quick[0].id == "new"
+    assert quick == index.query("shop", np.array([1.0, 0, 0, 0.1]), limit=9, exact=True)
+    index.close()
+
+
+def test_the_codes_bring_the_nearest_that_an_exact_search_finds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    card = CARD.model_copy(update={"dimension": 384})
+    vectors = rng.normal(size=(3000, 384)) + 3 * rng.normal(size=(30, 384))[rng.integers(0, 30, 3000)]
+    index = EdgeIndex(tmp_path)
+    index.create("many", card)
+    index.upsert("many", [image(str(number), vector) for number, vector in enumerate(vectors)])
+    shared = 0
+    for query in vectors[:40] + 0.1 * rng.normal(size=(40, 384)):
+        quick, exact = (index.query("many", query, exact=exact) for exact in (False, True))
+        shared += len({hit.id for hit in quick} & {hit.id for hit in exact})
+        assert quick[0] == exact[0]  # score included: the whole vectors rank
+    assert shared >= 0.97 * 400
+    index.close()
 
 
 def test_a_second_owner_of_the_folder_is_refused_until_the_first_closes(tmp_path: Path) -> None:
