@@ -1,95 +1,98 @@
-"""Ingest against the plain sum of its parts, on real photographs over HTTP.
+"""`python -m benchmarks [--only SECTION …] [--quick]`: every figure a ratio, all of them in one table.
 
-Each stage's CPU seconds an image are measured alone; the limit is cores ÷ their sum. Then the real stack, `lookalike
-up`, ingests the same photographs from the same server, and what it reached is divided by the limit.
+A whole run writes benchmarks/results.md. With `--only` or `--quick` the table is printed and nothing is written: rows
+of two runs are never mixed, and a quick run's figures are only good to see that it works.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import shutil
+import signal
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
-from cli.client import Client, collection_path
-from cli.progress import wait
-from demo.image_server import serving
-from demo.radios import ensure
-from demo.searches import image_url
-from demo.stack import ROOT, free_port, running
-from shared.settings import Settings
-from workers.decode import decode
-from workers.embed import load_embedder
-from workers.fetch import Fetcher
+from benchmarks import ingest, memory, notebooks, stages
+from benchmarks.context import Context
+from benchmarks.machine import busy_with_others, machine
+from benchmarks.row import Row
+from benchmarks.scale import acceptance, engines, ledger, searches, workers
+from benchmarks.table import print_table, write_results
+from demo.stack import ROOT
 
-T = TypeVar("T")
-R = TypeVar("R")
+SECTIONS: Mapping[str, Callable[[Context], Iterable[Row]]] = {
+    stages.SECTION: stages.rows,
+    ingest.SECTION: ingest.rows,
+    notebooks.SECTION: notebooks.rows,
+    "queue": ledger.rows,
+    "acceptance": acceptance.rows,
+    "workers": workers.rows,
+    "searches": searches.rows,
+    "engines": engines.rows,
+    memory.SECTION: memory.rows,
+}
 
-BATCH = 16
-console = Console(highlight=False)
+_QUIET = 0.05
 
-
-def main() -> None:
-    radios = ensure(ROOT / ".cache", console)
-    photos = [photo for photo in radios.photos() if photo.file.suffix.lower() == ".jpg"]
-    with serving(radios.images) as images:
-        urls = [image_url(images, photo) for photo in photos]
-        stages = measure_stages(urls)
-        reached = ingest(urls)
-    cores = len(os.sched_getaffinity(0))
-    limit = cores / sum(stages.values())
-    for stage, seconds in stages.items():
-        console.print(f"  {stage:<10}{seconds * 1000:8.2f} ms of CPU an image")
-    console.print(f"  limit     {limit:8.1f} images/s on {cores} cores")
-    console.print(f"  reached   {reached:8.1f} images/s")
-    console.print(f"  ratio     {reached / limit:8.2f}")
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
-def measure_stages(urls: Sequence[str]) -> dict[str, float]:
-    """CPU seconds an image of each stage, one thread. The image server's own work is in none of them."""
-    settings = Settings(fetch_allow="127.0.0.0/8", model="efficientnet-lite2")  # type: ignore[arg-type]
-    fetcher, embedder = Fetcher(settings), load_embedder(settings)
-    fetched, fetch_seconds = timed(lambda url: fetcher.fetch(url).data, urls)
-    pictures, decode_seconds = timed(
-        lambda data: decode(data, embedder.shape, settings.max_pixels).pixels, fetched
-    )
-    batches = [np.stack(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
-    _, forward_seconds = timed(embedder.embed, batches)
-    fetcher.close()
-    return {
-        "fetch": fetch_seconds / len(urls),
-        "decode": decode_seconds / len(urls),
-        "forward": forward_seconds / len(urls),
-    }
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="; ".join(SECTIONS))
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), metavar="SECTION")
+    parser.add_argument("--quick", action="store_true", help="few images: to see that it works")
+    arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)  # so that what was started is stopped
+    scratch = Path(tempfile.mkdtemp(prefix="lookalike-bench-"))
+    context = Context(console, scratch, ROOT / ".cache", arguments.quick)
+    broken: list[str] = []
+    try:
+        run(context, arguments.only, broken)
+    except KeyboardInterrupt:
+        console.print("\nStopped.")
+        return 130
+    finally:
+        if broken:
+            console.print(f"\nBroken: {', '.join(broken)}. The logs are kept in {scratch}.", style="red")
+        else:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return 1 if broken else 0
 
 
-def timed(work: Callable[[T], R], inputs: Sequence[T]) -> tuple[list[R], float]:
-    """What the work gives, and the CPU seconds that this thread spent on it."""
-    begun = time.thread_time()
-    return [work(each) for each in inputs], time.thread_time() - begun
+def run(context: Context, sections: Sequence[str], broken: list[str]) -> None:
+    """Measure, print, and write where all of it was measured. Sections that break are added to `broken`."""
+    busy = busy_with_others()
+    if busy > _QUIET:
+        console.print(
+            f"The machine is busy with other programs ({busy:.0%}): expect wrong figures.", style="red"
+        )
+    rows: list[Row] = []
+    for section in sections:
+        try:
+            rows.extend(measured(context, section))
+        except Exception as error:  # costs what is left of this section alone
+            console.print_exception(max_frames=4)
+            rows.append(Row.not_run(section, section, f"{type(error).__name__}: {error}"))
+            broken.append(section)
+    print_table(rows, console)
+    if set(sections) == set(SECTIONS) and not context.quick:
+        results = write_results(rows, machine(busy), Path(__file__).parent)
+        console.print(f"\n{results.relative_to(ROOT)} has them all.")
 
 
-def ingest(urls: Sequence[str]) -> float:
-    """Images a second of a fresh stack, from the submission to the job's end."""
-    data = ROOT / "demo" / "data" / f"bench-{os.getpid()}"
-    data.mkdir(parents=True)
-    with running(data, free_port(8080), console) as stack:
-        stack.wait_until_ready()
-        client = Client(Settings(url=stack.url, api_key=None))
-        begun = time.monotonic()
-        items = {"items": [{"url": url} for url in urls]}
-        job = client.post(collection_path("bench", "/jobs"), json=items)
-        [ended] = wait(client, [job["id"]])
-        seconds = time.monotonic() - begun
-    if ended["indexed"] != len(urls):
-        raise SystemExit(f"Only {ended['indexed']} of {len(urls)} were indexed: {ended['failures']}")
-    shutil.rmtree(data)
-    return len(urls) / seconds
+def measured(context: Context, section: str) -> Iterator[Row]:
+    console.print(f"\n[bold]{section}[/]")
+    begun = time.monotonic()
+    yield from SECTIONS[section](context)
+    console.print(f"  [dim]{time.monotonic() - begun:.0f} s[/]")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
