@@ -66,7 +66,7 @@ def _compare_here(files: Sequence[str], model: str) -> Agreement:
     embedder = load_embedder(settings)
     pictures = [decode(Path(file).read_bytes(), embedder.shape, settings.max_pixels).pixels for file in files]
     batches = [np.stack(pictures[start : start + _BATCH]) for start in range(0, len(pictures), _BATCH)]
-    vectors = np.concatenate([embedder.embed(batch) for batch in batches])
+    vectors = np.concatenate([embedder.embed(list(batch)) for batch in batches])
     return compare(vectors, np.concatenate(_exact(batches, model)))
 
 

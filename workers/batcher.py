@@ -122,7 +122,7 @@ class Batcher:
             return error
         shape = self._embedder.shape
         try:
-            self._embedder.embed(np.zeros((1, shape.height, shape.width, 3), np.uint8))
+            self._embedder.embed([np.zeros((shape.height, shape.width, 3), np.uint8)])
         except Exception as second:
             return ModelBroken(f"The model answers nothing any more: {second}")
         return error

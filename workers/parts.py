@@ -17,7 +17,7 @@ from shared.uploads import Uploads
 from workers.batcher import Batcher
 from workers.decode import PixelShape
 from workers.decoders import Decoders
-from workers.embed import Embedder, load_embedder
+from workers.embed import Embedder, choose_device, load_embedder
 from workers.fetch import Fetcher
 from workers.index import open_index
 from workers.index.interface import Index
@@ -60,8 +60,8 @@ def build_parts(settings: Settings) -> Parts:
     """Open everything that tasks need; StartError says what to change."""
     client = connect_redis(settings)
     ledger = Ledger(client, settings)
+    settings = planned(settings, choose_device(settings))
     embedder = load_embedder(settings)
-    settings = planned(settings, embedder.device)
     return Parts(
         settings=settings,
         redis=client,
@@ -79,8 +79,8 @@ def build_parts(settings: Settings) -> Parts:
 
 
 def _rows(settings: Settings, shape: PixelShape) -> Rows:
-    """For what is in the model, for as much that waits for it, and for what is being decoded, searches apart."""
-    waiting = 2 * settings.batch_size * settings.embed_threads
+    """For what is in the model, for three times as much that waits for it, and for what is being decoded."""
+    waiting = 4 * settings.batch_size * settings.embed_threads
     return Rows(waiting + 2 * settings.decode_processes, shape, reserve=settings.decode_processes)
 
 

@@ -13,7 +13,7 @@ from workers.memory import control_groups
 
 log = logging.getLogger("lookalike.plan")
 
-_CPU_BATCH = 16  # beyond it a CPU's forward costs more an image, not less
+_CPU_BATCH = 4  # beyond it an image costs a CPU no less, and a search waits longer for its turn
 _GPU_BATCH = 256  # below 128 a GPU is bound by launches
 _GPU_FORWARDS = 2  # one is copied in while the other is computed
 _FETCHES_A_CORE = 8

@@ -29,7 +29,7 @@ from workers.embed import Embedder, load_embedder
 from workers.index.store_client import StoreClient
 
 HOP_MS = 10.0
-SMALL_BATCH = 8
+SMALL_BATCH = 4
 
 _SECTION = "Search"
 _NAME = "bench"
@@ -79,7 +79,7 @@ class Parts:
         moments = [time.perf_counter()]
         pixels = decode(data, self._embedder.shape, self._max_pixels).pixels
         moments.append(time.perf_counter())
-        [vector] = self._embedder.embed(pixels[None])
+        [vector] = self._embedder.embed([pixels])
         moments.append(time.perf_counter())
         self._store.query(_NAME, vector)
         moments.append(time.perf_counter())
@@ -88,7 +88,7 @@ class Parts:
 
     def small_batch(self, data: bytes) -> float:
         """Median milliseconds of a forward of SMALL_BATCH pictures."""
-        pixels = np.stack([decode(data, self._embedder.shape, self._max_pixels).pixels] * SMALL_BATCH)
+        pixels = [decode(data, self._embedder.shape, self._max_pixels).pixels] * SMALL_BATCH
         taken = []
         for _ in range(_BATCHES):
             begun = time.perf_counter()

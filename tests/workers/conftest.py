@@ -48,7 +48,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_embedder(small_model: Path) -> Embedder:
-    return load_embedder(Settings(model=str(small_model), device="cpu"))
+    return load_embedder(Settings(model=str(small_model), device="cpu", runtime="torch"))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_left_to_the_worker_is_planned_from_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.plan.cores", lambda: 4)
     plan = planned(Settings(), "cpu")
-    assert (plan.embed_threads, plan.batch_size, plan.decode_processes, plan.fetch_threads) == (4, 16, 4, 32)
+    assert (plan.embed_threads, plan.batch_size, plan.decode_processes, plan.fetch_threads) == (4, 4, 4, 32)
 
 
 def test_a_gpu_computes_large_batches_and_leaves_the_cores_to_decoding(

@@ -13,15 +13,24 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.activations import GELUActivation, GELUTanh
 
 from shared.errors import StartError
 from shared.settings import Settings
 from workers.decode import PixelShape, Resample, fit
-from workers.embed.network import Network
+from workers.embed import packed
+from workers.embed.attention import attention
+from workers.embed.network import Network, plain
+from workers.embed.packed import PackedLinear, pack_linears
 
 # Hub models whose commit is known here. This one has no safetensors, only a pickle, which transformers reads
 # with torch's weights-only reader; every other model must have safetensors.
 _PINNED = {"facebook/dino-vits16": "abe3b354cb6a9b6f146096b14a4a9d7eecbcb4bd"}
+
+_ATTENTION = "lookalike"
+transformers.AttentionInterface.register(_ATTENTION, attention)
+
+_GELUS = {GELUActivation: "none", GELUTanh: "tanh"}
 
 _RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
@@ -46,7 +55,7 @@ def transformer(settings: Settings) -> Network:
     joint = hasattr(module, "get_image_features")
     features = _joint_features if joint else functools.partial(_pooled, pooling=settings.pooling)
     pooling = "joint" if joint else settings.pooling
-    return Network(module, features, shape, mean, std, pooling, _revision(settings.model, config))
+    return Network(module, features, shape, mean, std, pooling, _revision(settings.model, config), _lean)
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
@@ -75,6 +84,25 @@ def _pooled(module: nn.Module, pixels: Tensor, pooling: str) -> Tensor:
         if pooling == "cls":
             raise ValueError("its output is a map and has no class token for LOOKALIKE_POOLING=cls.")
     return hidden.mean(dim=1) if pooling == "mean" else hidden[:, 0]
+
+
+def _lean(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Linear layers packed, GELUs in the pass of the layer before them, in bf16 an attention of our own."""
+    module = plain(module, dtype)
+    if not packed.AVAILABLE:
+        return module
+    if (
+        dtype == torch.bfloat16 and module.config._attn_implementation == "sdpa"
+    ):  # else it has a way of its own
+        module.set_attn_implementation(_ATTENTION)
+    for mlp in module.modules():
+        gelu = _GELUS.get(type(getattr(mlp, "activation_fn", None)))
+        if (
+            gelu and type(getattr(mlp, "fc1", None)) is nn.Linear
+        ):  # transformers' names for a layer and what follows it
+            mlp.fc1, mlp.activation_fn = PackedLinear(mlp.fc1, gelu), nn.Identity()
+    pack_linears(module)
+    return module
 
 
 def _feeding(processor: Any) -> tuple[PixelShape, np.ndarray, np.ndarray]:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from shared.contract import ModelCard
+from shared.settings import Settings
+from tests.models import make_vit
+from tests.photographs import make_photographs
+from workers.decode import decode
+from workers.embed import quantize
+from workers.embed.embedder import TorchEmbedder
+from workers.embed.openvino_embedder import AVAILABLE, OpenVinoEmbedder, load_folder
+from workers.embed.transformer import transformer
+
+pytestmark = pytest.mark.skipif(
+    not AVAILABLE or quantize.nncf is None, reason="OpenVINO or NNCF is not installed (the extra `openvino`)"
+)
+
+
+PHOTOGRAPHS = 42
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(quantize.main, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_vit(tmp_path_factory.mktemp("vit"))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photographs(tmp_path_factory.mktemp("photographs"), PHOTOGRAPHS)
+
+
+@pytest.fixture(scope="module")
+def made(vit: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of an int8 model, and what making it said."""
+    folder = tmp_path_factory.mktemp("models") / "int8"
+    code, output = run(vit, photographs, folder)
+    assert code == 0, output
+    return folder, output
+
+
+def test_an_int8_model_is_nearly_the_model(vit: Path, made: tuple[Path, str], photographs: Path) -> None:
+    embedder = load_folder(Settings(model=str(made[0])))
+    exact = TorchEmbedder("exact", transformer(Settings(model=str(vit))), "cpu", torch.float32)
+    pixels = [
+        decode(path.read_bytes(), embedder.shape, 10**8).pixels for path in sorted(photographs.iterdir())
+    ]
+    ours, theirs = embedder.embed(pixels), exact.embed(np.stack(pixels))
+    cosines = (ours * theirs).sum(axis=1)
+    assert cosines.min() >= 0.98
+    assert cosines.max() < 0.9999999  # it is int8, not the model itself
+
+
+def test_the_folder_holds_the_model_and_where_it_came_from(vit: Path, made: tuple[Path, str]) -> None:
+    folder, _ = made
+    assert {path.name for path in folder.iterdir()} == {
+        "openvino_model.xml",
+        "openvino_model.bin",
+        "lookalike.json",
+    }
+    note = (folder / "lookalike.json").read_text()
+    source = transformer(Settings(model=str(vit)))
+    for said in (str(vit), source.revision, '"calibrated_on": 28', '"dimension": 48', '"pooling": "mean"'):
+        assert said in note
+
+
+def test_an_int8_model_is_another_model_than_its_source(vit: Path, made: tuple[Path, str]) -> None:
+    card = load_folder(Settings(model=str(made[0]))).card
+    source = OpenVinoEmbedder(str(made[0]), transformer(Settings(model=str(vit))), 16).card
+    assert card.revision != source.revision
+    assert card == ModelCard(**{**source.model_dump(), "revision": card.revision})
+
+
+def test_the_same_pictures_make_the_same_model(
+    vit: Path, made: tuple[Path, str], photographs: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    assert run(vit, photographs, again)[0] == 0
+    assert (again / "openvino_model.bin").read_bytes() == (made[0] / "openvino_model.bin").read_bytes()
+
+
+def test_changed_content_is_another_revision(made: tuple[Path, str], tmp_path: Path) -> None:
+    first = load_folder(Settings(model=str(made[0]))).card
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in made[0].iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert load_folder(Settings(model=str(copy))).card.revision == first.revision
+    note = copy / "lookalike.json"
+    note.write_text(note.read_text().replace('"mean"', '"cls"'))
+    assert load_folder(Settings(model=str(copy))).card.revision != first.revision
+
+
+def test_the_agreement_with_fp32_is_said_of_pictures_it_was_not_made_from(made: tuple[Path, str]) -> None:
+    output = made[1]
+    assert f"on {PHOTOGRAPHS // 3 * 2} pictures" in output
+    assert f"on the {PHOTOGRAPHS // 3} other pictures" in output
+    for word in ("cosine", "less the mean", "ten nearest", "LOOKALIKE_MODEL="):
+        assert word in output
+
+
+def test_a_file_that_is_no_picture_is_left_out_by_name(vit: Path, photographs: Path, tmp_path: Path) -> None:
+    for path in photographs.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "notes.txt").write_text("no picture")
+    pixels = quantize._decoded(tmp_path, transformer(Settings(model=str(vit))).shape, 10**8)
+    assert len(pixels) == PHOTOGRAPHS
+
+
+def test_too_few_pictures_are_said_so_and_leave_no_folder(vit: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    (few / "notes.txt").write_text("no picture")
+    code, output = run(vit, few, tmp_path / "made")
+    assert code == 1
+    assert "holds 0 pictures" in output
+    assert "at least 36" in output
+    assert str(few / "notes.txt") in output
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_that_exists_is_not_written_over(vit: Path, photographs: Path, tmp_path: Path) -> None:
+    code, output = run(vit, photographs, tmp_path)
+    assert code == 1
+    assert f"{tmp_path} exists" in output
+
+
+def test_without_nncf_it_says_what_to_install(
+    vit: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "nncf", None)
+    code, output = run(vit, photographs, tmp_path / "made")
+    assert code == 1
+    assert "lookalike[openvino]" in output

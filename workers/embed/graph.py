@@ -1,0 +1,111 @@
+"""A network as OpenVINO takes it. The one door to openvino: its telemetry stays outside."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor, nn
+
+from shared.errors import StartError
+from workers.decode import PixelShape
+from workers.embed.network import Network
+
+# The package openvino-telemetry reports each import and each conversion to Google Analytics unless it was told
+# not to. Python refuses to import what stands here as None, and openvino and nncf run on without it.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+try:  # the extra `openvino`
+    import openvino
+except ImportError:
+    openvino = None
+
+AVAILABLE: bool = openvino is not None
+
+MODEL_FILE = "openvino_model.xml"  # its weights stand beside it, in openvino_model.bin
+_NOTE_FILE = "lookalike.json"
+
+
+class Note(BaseModel):
+    """What a folder's model is, beside its graph: which one it was made from, and how."""
+
+    source: str
+    source_revision: str
+    shape: PixelShape
+    pooling: str
+    calibrated_on: int
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """`model` takes uint8 [B, H, W, 3] RGB of `shape` and gives features, float32 [B, D], not of length 1.
+
+    Everything else is as in Network.
+    """
+
+    model: Any
+    shape: PixelShape
+    pooling: str
+    revision: str
+
+
+class _FromPixels(nn.Module):
+    """The network, with what is done to its pixels before and to its tokens after."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.module = network.module
+        self.features = network.features
+        self.register_buffer("mean", torch.tensor(network.mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(network.std, dtype=torch.float32))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        batch = ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        return self.features(self.module, batch).float()
+
+
+def trace(network: Network) -> Graph:
+    """The network as a graph. It shares the weights' memory with the network."""
+    example = torch.zeros(2, network.shape.height, network.shape.width, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's, of checks on sizes that are fixed here
+        model = openvino.convert_model(_FromPixels(network).eval(), example_input=example)
+    model.reshape([-1, *example.shape[1:]])
+    return Graph(model, network.shape, network.pooling, network.revision)
+
+
+def save(model: Any, note: Note, folder: Path) -> None:
+    """Write the model and what it is into a folder that exists."""
+    openvino.save_model(model, folder / MODEL_FILE, compress_to_fp16=False)
+    (folder / _NOTE_FILE).write_text(note.model_dump_json(indent=2) + "\n")
+
+
+def read(folder: Path) -> Graph:
+    """What `save` wrote. StartError says what is wrong with the folder."""
+    files = [folder / MODEL_FILE, (folder / MODEL_FILE).with_suffix(".bin"), folder / _NOTE_FILE]
+    try:
+        note = Note.model_validate_json(files[-1].read_text())
+        revision = _hash(files)
+        model = openvino.Core().read_model(files[0])
+    except (OSError, ValidationError, RuntimeError) as error:
+        said = [line for line in str(error).strip().split("\n") if not line.startswith("Exception from")]
+        raise StartError(
+            f"The OpenVINO model in the folder {folder} cannot be used: {said[0].rstrip('.:')}. It must be as "
+            "`python -m workers.embed.quantize` wrote it: make it anew."
+        ) from error
+    return Graph(model, note.shape, note.pooling, revision)
+
+
+def _hash(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]

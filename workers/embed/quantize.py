@@ -1,0 +1,170 @@
+"""An int8 form of a model, made once from photographs: `python -m workers.embed.quantize MODEL PICTURES FOLDER`.
+
+Post-training quantisation by NNCF. The int8 form has other vectors than the model, so it is a model of its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from shared.errors import ItemError, StartError
+from shared.settings import Settings
+from workers.decode import PixelShape, decode
+from workers.embed import lite2
+from workers.embed.embedder import Embedder, TorchEmbedder
+from workers.embed.graph import AVAILABLE, Note, save, trace
+from workers.embed.network import Network
+from workers.embed.openvino_embedder import load_folder
+from workers.embed.transformer import transformer
+
+try:  # the extra `openvino`; after workers.embed.graph, which keeps its telemetry out
+    import nncf
+    from nncf.quantization.advanced_parameters import (
+        AdvancedQuantizationParameters,
+        AdvancedSmoothQuantParameters,
+    )
+except ImportError:
+    nncf = None
+
+_LEAST_PICTURES = 36
+_MOST_PICTURES = 450  # more bring the ranges of the activations no nearer
+_HELD_OUT = 3  # every third picture calibrates nothing, so that the agreement is of pictures not seen
+_NEIGHBOURS = 10
+_BATCH = 4
+
+
+@click.command(help=__doc__)
+@click.argument("model")
+@click.argument("pictures", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def main(model: str, pictures: Path, folder: Path) -> None:
+    try:
+        make(Settings(model=model), pictures, folder)
+    except StartError as error:
+        raise click.ClickException(error.detail) from error
+
+
+def make(settings: Settings, pictures: Path, folder: Path) -> None:
+    """Write the int8 form of the model that the settings name, and say how well it agrees with fp32.
+
+    StartError says what to change where it cannot be made; then no folder is left behind.
+    """
+    if not AVAILABLE or nncf is None:
+        raise StartError("An int8 model is made with OpenVINO and NNCF. Install lookalike[openvino].")
+    if folder.exists():
+        raise StartError(f"{folder} exists. Name a folder that does not, or remove it.")
+    torch.set_num_threads(1)
+    network = lite2.lite2() if settings.model == lite2.NAME else transformer(settings)
+    pixels = _decoded(pictures, network.shape, settings.max_pixels)
+    seen = np.arange(len(pixels)) % _HELD_OUT > 0
+    exact = TorchEmbedder(settings.model, network, "cpu", torch.float32)
+    click.echo(f"Quantising {settings.model} on {seen.sum()} pictures.")
+    model = _quantised(network, pixels[seen])
+    _write(model, _note(settings.model, network, int(seen.sum()), exact.card.dimension), folder)
+    click.echo(f"Comparing it with fp32 on the {(~seen).sum()} other pictures.")
+    made = load_folder(Settings(model=str(folder), runtime="openvino", device="cpu"))
+    click.echo(_agreement(_vectors(made, pixels[~seen]), _vectors(exact, pixels[~seen])))
+    click.echo(
+        f"LOOKALIKE_MODEL={folder} serves it, as {made.card.fingerprint}. It is a model of its own: a collection "
+        "that began with it stays with it, and one that began with another model refuses it."
+    )
+
+
+def _decoded(folder: Path, shape: PixelShape, max_pixels: int) -> np.ndarray:
+    """uint8 [N, H, W, 3] of the folder's pictures, in the order of their names; evenly spread where there are many."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    step = max(1, len(files) // _MOST_PICTURES)
+    pixels = []
+    with click.progressbar(files[::step][:_MOST_PICTURES], label="Decoding") as chosen:
+        for path in chosen:
+            try:
+                pixels.append(decode(path.read_bytes(), shape, max_pixels).pixels)
+            except ItemError as error:
+                click.echo(f"\nLeft out {path}: {error.detail}", err=True)
+    if len(pixels) < _LEAST_PICTURES:
+        raise StartError(
+            f"{folder} holds {len(pixels)} pictures that can be read, and at least {_LEAST_PICTURES} are needed; a few "
+            "hundred of the kind that will be searched are best. Add some."
+        )
+    return np.stack(pixels)
+
+
+def _quantised(network: Network, pixels: np.ndarray) -> Any:
+    """The network in int8, but for its first layer, which costs little and brought half of the error."""
+    nncf.set_log_level(30)
+    model = trace(network).model
+    operations = model.get_ordered_ops()
+    convolutions = [op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution"]
+    return nncf.quantize(
+        model,
+        nncf.Dataset([picture[None] for picture in pixels]),
+        subset_size=len(pixels),
+        model_type=nncf.ModelType.TRANSFORMER,
+        fast_bias_correction=False,
+        ignored_scope=nncf.IgnoredScope(names=convolutions[:1]),
+        advanced_parameters=AdvancedQuantizationParameters(
+            smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=0.5)
+        ),
+    )
+
+
+def _note(source: str, network: Network, calibrated_on: int, dimension: int) -> Note:
+    return Note(
+        source=source,
+        source_revision=network.revision,
+        shape=network.shape,
+        pooling=network.pooling,
+        calibrated_on=calibrated_on,
+        dimension=dimension,
+    )
+
+
+def _write(model: Any, note: Note, folder: Path) -> None:
+    """All of the folder or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".int8-") as scratch:
+        part = Path(scratch) / "model"
+        part.mkdir()
+        save(model, note, part)
+        part.rename(folder)
+
+
+def _vectors(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate(
+        [embedder.embed(list(pixels[start : start + _BATCH])) for start in range(0, len(pixels), _BATCH)]
+    )
+
+
+def _agreement(ours: np.ndarray, exact: np.ndarray) -> str:
+    mean = exact.mean(axis=0)
+    plain, centred = _cosines(ours, exact), _cosines(ours - mean, exact - mean)
+    shared = [
+        len(set(mine) & set(theirs)) for mine, theirs in zip(_nearest(ours), _nearest(exact), strict=True)
+    ]
+    return (
+        f"Agreement with fp32: cosine {plain.min():.5f} at least, {plain.mean():.5f} on average; less the mean "
+        f"vector, {centred.min():.5f} and {centred.mean():.5f}; of the ten nearest, {np.mean(shared):.1f} are the same."
+    )
+
+
+def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(axis=1) / lengths)
+
+
+def _nearest(vectors: np.ndarray) -> list[list[int]]:
+    """The numbers of each row's nearest others."""
+    scores = vectors @ vectors.T
+    np.fill_diagonal(scores, -np.inf)
+    nearest: list[list[int]] = np.argsort(-scores, axis=1)[:, :_NEIGHBOURS].tolist()
+    return nearest
+
+
+if __name__ == "__main__":
+    main()
