@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     )
     runtime: Literal["auto", "torch", "openvino"] = _knob(
         "auto",
-        "What computes a model on a CPU. auto: the quickest that gives the model's own vectors, of OpenVINO where it is "
-        "installed (the extra `openvino`) and of torch.",
+        "What computes a model on a CPU. auto: the quickest that gives the model's own vectors, of OpenVINO where "
+        "it is installed (the extra `openvino`) and of torch.",
     )
     batch_size: int = _knob(0, "Most images in one forward pass. 0: 4 on a CPU, 256 on a GPU.", ge=0, le=4096)
     embed_threads: int = _knob(

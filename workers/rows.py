@@ -33,20 +33,26 @@ class Rows:
         self._pixels = np.frombuffer(memory, np.uint8).reshape(count, shape.height, shape.width, 3)
         self._free = list(range(count))
         self._reserve = reserve
-        self._changed = threading.Condition()
+        # The bulk is let in when half of its rows are free: each switch between decoding and the model costs both of
+        # them the processor's caches, so there shall be few.
+        self._burst = (count + reserve + 1) // 2
+        lock = threading.Lock()
+        self._urgent, self._bulk = threading.Condition(lock), threading.Condition(lock)
 
     def take(self, *, urgent: bool = False) -> int:
         """The number of a free row; waits for one."""
-        kept = 0 if urgent else self._reserve
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._free) > kept)
+        line, kept = (self._urgent, 0) if urgent else (self._bulk, self._reserve)
+        with line:
+            line.wait_for(lambda: len(self._free) > kept)
             return self._free.pop()  # the last one used, which the processor's cache may still hold
 
     def give_back(self, row: int) -> None:
         """Whoever reads its pixels is done with them."""
-        with self._changed:
+        with self._bulk:  # both lines have one lock
             self._free.append(row)
-            self._changed.notify_all()
+            self._urgent.notify()
+            if len(self._free) >= self._burst:
+                self._bulk.notify_all()
 
     def pixels(self, row: int) -> np.ndarray:
         """What stands in a row, not a copy."""

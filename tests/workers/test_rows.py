@@ -61,3 +61,19 @@ def test_the_bulk_leaves_the_reserve_to_searches() -> None:
 def test_a_reserve_of_all_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="none for the bulk"):
         Rows(2, SHAPE, reserve=2)
+
+
+def test_the_bulk_is_let_in_in_bursts() -> None:
+    rows = Rows(4, SHAPE)
+    held = [rows.take() for _ in range(4)]
+    taken: list[int] = []
+    waiting = [threading.Thread(target=lambda: taken.append(rows.take())) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    rows.give_back(held.pop())
+    waiting[0].join(0.2)
+    assert taken == []
+    rows.give_back(held.pop())
+    for thread in waiting:
+        thread.join(10)
+    assert len(taken) == 2
