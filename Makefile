@@ -33,7 +33,7 @@ lint: setup ## ruff, mypy, the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## measure ingest and search against the plain sum of their parts
+bench: setup ## measure everything side by side, about an hour: benchmarks/results.md
 	$(BIN)/python -m benchmarks
 
 clean: ## remove .venv, caches and the demo's data
