@@ -1,12 +1,13 @@
 """`python -m benchmarks [--only SECTION …] [--quick]`: every figure a ratio, all of them in one table.
 
-A whole run writes benchmarks/results.md. With `--only` or `--quick` the table is printed and nothing is written: rows
-of two runs are never mixed, and a quick run's figures are only good to see that it works.
+A whole run of which nothing broke writes benchmarks/results.md. With `--only` or `--quick` the table is printed and
+nothing is written: rows of two runs are never mixed, and a quick run's figures are only good to see that it works.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -47,6 +48,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=tuple(SECTIONS), metavar="SECTION")
     parser.add_argument("--quick", action="store_true", help="few images: to see that it works")
     arguments = parser.parse_args()
+    for name in [*os.environ]:
+        if name.startswith("LOOKALIKE_") or name in ("REDIS_URL", "QDRANT_URL"):
+            del os.environ[name]  # the defaults are measured, and nobody's own servers are written to
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)  # so that what was started is stopped
@@ -69,6 +73,7 @@ def main() -> int:
 def run(context: Context, sections: Sequence[str], broken: list[str]) -> None:
     """Measure, print, and write where all of it was measured. Sections that break are added to `broken`."""
     busy = busy_with_others()
+    before = machine(busy)
     if busy > _QUIET:
         console.print(
             f"The machine is busy with other programs ({busy:.0%}): expect wrong figures.", style="red"
@@ -79,11 +84,13 @@ def run(context: Context, sections: Sequence[str], broken: list[str]) -> None:
             rows.extend(measured(context, section))
         except Exception as error:  # costs what is left of this section alone
             console.print_exception(max_frames=4)
-            rows.append(Row.not_run(section, section, f"{type(error).__name__}: {error}"))
+            rows.append(Row.not_run(section, section, f"{type(error).__name__}, see above"))
             broken.append(section)
     print_table(rows, console)
-    if set(sections) == set(SECTIONS) and not context.quick:
-        results = write_results(rows, machine(busy), Path(__file__).parent)
+    if set(sections) == set(SECTIONS) and not context.quick and not broken:
+        if machine(busy)["commit"] != before["commit"]:
+            before["commit"] += ", and changed while this ran"
+        results = write_results(rows, before, Path(__file__).parent)
         console.print(f"\n{results.relative_to(ROOT)} has them all.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchmarks.models import ensure_vit
 from benchmarks.pictures import Corpora, ensure_corpora
 from demo.radios import Radios, ensure
 from shared.settings import Settings
+from workers.plan import cores
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Context:
 
     @property
     def cores(self) -> int:
-        return len(os.sched_getaffinity(0))
+        return cores()
 
     @cached_property
     def radios(self) -> Radios:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import psutil
 import torch
 
 from demo.stack import ROOT
+from workers.plan import cores
 
 _LOOK_SECONDS = 5.0
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -36,7 +36,7 @@ def machine(busy: float) -> dict[str, str]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
-        "CPU": f"{_cpu_info('model name')}, {len(os.sched_getaffinity(0))} cores",
+        "CPU": f"{_cpu_info('model name')}, {cores()} cores",
         "flags": " ".join(flag for flag in _FLAGS if flag in _cpu_info("flags").split()) or "none of note",
         "GPU": torch.cuda.get_device_name()
         if torch.cuda.is_available()

@@ -71,14 +71,16 @@ def plot(samples: Sequence[Sample], file: Path) -> Path:
 
 
 def _sample(worker: psutil.Process, images: int) -> Sample:
-    alone = _mebibytes(worker)
-    return Sample(images, alone, alone + sum(map(_mebibytes, worker.children(recursive=True))))
+    alone = _mebibytes(worker)  # NoSuchProcess: a worker that died has not kept its memory flat
+    family = alone
+    for decoder in worker.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it is replaced after a picture that it did not survive
+            family += _mebibytes(decoder)
+    return Sample(images, alone, family)
 
 
 def _mebibytes(process: psutil.Process) -> float:
-    with suppress(psutil.NoSuchProcess):
-        return float(process.memory_info().rss / 2**20)
-    return 0.0
+    return float(process.memory_info().rss / 2**20)
 
 
 def _row(what: str, samples: Sequence[Sample], size: Callable[[Sample], float], figure: Path | None) -> Row:

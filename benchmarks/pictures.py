@@ -1,7 +1,7 @@
 """The benches' JPEGs: the demo's real photographs as they are, at 600 × 450 and at 3000 × 2000.
 
 The large ones are resampled from photographs of about 1024 px, so they hold less detail, and fewer bytes, than a
-camera's own; their decoding, which is paid by the pixel, is as dear.
+camera's own, whose decoding costs somewhat more.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m benchmarks.stages
 
 The worker's own Fetcher, Decoders and Embedder work here, in a process of their own. The limit of any ingest on this
-machine is its cores ÷ the sum of the three: nothing waits, and nothing else costs anything. Decode and forward run on
-all cores at once, as in an ingest: cores share caches and memory, and each is slower beside one that is busy.
+machine is its cores ÷ the sum of the three: nothing waits, and nothing else costs anything. Each stage has as many
+threads as in an ingest: cores share caches and memory, and each is slower beside one that is busy.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ def _measure_here(urls: Sequence[str], forwards: int) -> Stages:
 
 def _fetch(settings: Settings, urls: Sequence[str]) -> tuple[float, list[bytearray]]:
     fetcher = Fetcher(settings)
-    fetcher.fetch(urls[0])  # the connection
+    threads = min(settings.fetch_threads, settings.fetch_per_host)
     try:
-        return _timed(lambda url: fetcher.fetch(url).data, urls)
+        return _timed(lambda url: fetcher.fetch(url).data, urls, threads, warm=4 * threads)
     finally:
         fetcher.close()
 
@@ -133,27 +133,31 @@ def _decode(settings: Settings, embedder: Embedder, files: Sequence[bytes]) -> t
 
     def pixels(data: bytes) -> np.ndarray:
         picture = decoders.decode(data)
-        copied = picture.pixels.copy()  # what the batch does with it too
+        copied = picture.pixels.copy()
         picture.let_go()
         return copied
 
     try:
-        _timed(pixels, files[: 4 * processes], processes)  # they start
-        return _timed(pixels, files, processes)
+        return _timed(pixels, files, processes, warm=4 * processes)  # in which they start
     finally:
         decoders.close()
 
 
 def _forward(embedder: Embedder, pictures: Sequence[np.ndarray], size: int, threads: int) -> float:
     batches = [pictures[start : start + size] for start in range(0, len(pictures), size)]
-    _timed(embedder.embed, batches[:threads], threads)
-    milliseconds, _ = _timed(embedder.embed, batches, threads)
+    milliseconds, _ = _timed(embedder.embed, batches, threads, warm=2 * threads)
     return milliseconds * len(batches) / len(pictures)
 
 
-def _timed(work: Callable[[T], R], inputs: Sequence[T], threads: int = 1) -> tuple[float, list[R]]:
-    """CPU milliseconds an input, with what child processes spent on it; and what came out."""
+def _timed(
+    work: Callable[[T], R], inputs: Sequence[T], threads: int = 1, warm: int = 1
+) -> tuple[float, list[R]]:
+    """CPU milliseconds an input, with what child processes spent on it; and what came out.
+
+    The same threads do the first `warm` before, unmeasured.
+    """
     with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, inputs[:warm]))
         begun = _cpu_seconds()
         results = list(pool.map(work, inputs))
         return 1000 * (_cpu_seconds() - begun) / len(inputs), results

@@ -49,8 +49,8 @@ def markdown(rows: Sequence[Row], machine: Mapping[str, str]) -> str:
         "\n\n".join(
             [
                 "# What `make bench` measured",
-                "Every figure is a ratio of two things that ran side by side in one call, and both are here. *short* "
-                "is short of its target.",
+                "Every figure is a ratio of two things that ran side by side in one call, or of one to its budget, and "
+                "both are here. *short* is short of its target.",
                 _pipes(("", ""), machine.items()),
                 *_tables(rows),
                 "## What each row measures",

@@ -57,9 +57,14 @@ class Settings(BaseSettings):
         "What computes a model on a CPU. auto: the quickest that gives the model's own vectors, of OpenVINO where "
         "it is installed (the extra `openvino`) and of torch.",
     )
-    batch_size: int = _knob(0, "Most images in one forward pass. 0: 4 on a CPU, 256 on a GPU.", ge=0, le=4096)
+    batch_size: int = _knob(
+        0,
+        "Most images in one forward pass. 0: 4 on a CPU, which never takes more; 256 on CUDA, 16 on Metal.",
+        ge=0,
+        le=4096,
+    )
     embed_threads: int = _knob(
-        0, "Forward passes at once, one CPU thread each. 0: one a core on a CPU, two on a GPU.", ge=0, le=256
+        0, "Forward passes at once, one CPU thread each. 0: one a core on a CPU, two on CUDA.", ge=0, le=256
     )
 
     # Ingest

@@ -84,6 +84,14 @@ class Decoders:
         finally:
             self._give_back(decoder)
 
+    def warm(self) -> None:
+        """Start the process that the first picture needs. ServiceError where none starts."""
+        decoder = self._take(urgent=True)
+        try:
+            decoder.warm()
+        finally:
+            self._give_back(decoder)
+
     def close(self) -> None:
         """End the processes, each after the picture that it is at."""
         for _ in range(self._count):
@@ -146,6 +154,10 @@ class Decoder:
         except BaseException:  # a signal's; the answer to come would be taken for the next picture's
             process.end()
             raise
+
+    def warm(self) -> None:
+        """Start its process."""
+        self._ready_process()
 
     def close(self) -> None:
         """End the process and give the memory back."""

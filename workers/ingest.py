@@ -191,9 +191,7 @@ def _prepare(item: Item, standing: Point | None, parts: Parts) -> Prepared | Ite
         sha256 = hashlib.sha256(data).hexdigest()
         if standing and _is_same(standing, sha256, parts.embedder.card.fingerprint):
             return Prepared(item, sha256, len(data))
-        picture = parts.decoders.decode(data)
-        vector = parts.batcher.submit(picture.pixels)
-        vector.add_done_callback(lambda _: picture.let_go())
+        picture, vector = parts.line_up(data)
         return Prepared(item, sha256, len(data), picture, vector)
     except ItemError as error:
         return error

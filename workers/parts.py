@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
 import redis
 from celery import Celery
 
@@ -15,7 +16,7 @@ from shared.presence import BEAT_SECONDS, Presence
 from shared.settings import Settings
 from shared.uploads import Uploads
 from workers.batcher import Batcher
-from workers.decode import PixelShape
+from workers.decode import Picture, PixelShape
 from workers.decoders import Decoders
 from workers.embed import Embedder, choose_device, load_embedder
 from workers.fetch import Fetcher
@@ -39,6 +40,7 @@ class Parts:
     uploads: Uploads
     index: Index
     fetcher: Fetcher
+    rows: Rows
     decoders: Decoders
     embedder: Embedder
     batcher: Batcher
@@ -46,12 +48,24 @@ class Parts:
     leases: Leases
     turns: Turns
 
+    def line_up(self, data: bytes | bytearray, *, urgent: bool = False) -> tuple[Picture, Future[np.ndarray]]:
+        """Decode a picture and line it up for the model. Its pixels stand until its vector is there, no longer."""
+        picture = self.decoders.decode(data, urgent=urgent)
+        try:
+            vector = self.batcher.submit(picture.pixels, urgent=urgent)
+        except BaseException:
+            picture.let_go()
+            raise
+        vector.add_done_callback(lambda _: picture.let_go())
+        return picture, vector
+
     def close(self) -> None:
         """End what tasks leave behind: threads first, then what they use."""
         self.leases.close()
         self.pool.shutdown()
         self.decoders.close()
         self.batcher.close()
+        self.rows.close()
         self.fetcher.close()
         self.index.close()
 
@@ -62,6 +76,9 @@ def build_parts(settings: Settings) -> Parts:
     ledger = Ledger(client, settings)
     settings = planned(settings, choose_device(settings))
     embedder = load_embedder(settings)
+    rows = _rows(settings, embedder.shape)
+    decoders = Decoders(settings, embedder.shape, rows)
+    decoders.warm()
     return Parts(
         settings=settings,
         redis=client,
@@ -69,7 +86,8 @@ def build_parts(settings: Settings) -> Parts:
         uploads=Uploads(client, settings),
         index=open_index(settings),
         fetcher=Fetcher(settings),
-        decoders=Decoders(settings, embedder.shape, _rows(settings, embedder.shape)),
+        rows=rows,
+        decoders=decoders,
         embedder=embedder,
         batcher=Batcher(embedder, batch_size=settings.batch_size, threads=settings.embed_threads),
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),

@@ -14,23 +14,27 @@ from workers.memory import control_groups
 log = logging.getLogger("lookalike.plan")
 
 _CPU_BATCH = 4  # beyond it an image costs a CPU no less, and a search waits longer for its turn
-_GPU_BATCH = 256  # below 128 a GPU is bound by launches
-_GPU_FORWARDS = 2  # one is copied in while the other is computed
+_CUDA_BATCH = 256  # below 128 CUDA is bound by launches
+_METAL_BATCH = 16  # its memory is the machine's own
+_CUDA_FORWARDS = 2  # one is copied in while the other is computed; no two threads may use Metal at once
 _FETCHES_A_CORE = 8
+_MOST_FETCHES = 512
 _LEAST_FETCHES = 16  # two cores keep up with three at 50 ms each; slow hosts have tails
 
 
 def planned(settings: Settings, device: str) -> Settings:
     """The settings, with a number in place of each 0 that leaves it to the worker."""
     count = cores()
-    on_cpu = device == "cpu"
+    forwards = {"cpu": count, "cuda": _CUDA_FORWARDS}.get(device, 1)
+    batch = settings.batch_size or {"cpu": _CPU_BATCH, "cuda": _CUDA_BATCH}.get(device, _METAL_BATCH)
     plan = settings.model_copy(
         update={
             # Forwards of one thread each: two of them beat one of two threads.
-            "embed_threads": settings.embed_threads or (count if on_cpu else _GPU_FORWARDS),
-            "batch_size": settings.batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH),
+            "embed_threads": settings.embed_threads or forwards,
+            "batch_size": min(batch, _CPU_BATCH) if device == "cpu" else batch,
             "decode_processes": settings.decode_processes or count,
-            "fetch_threads": settings.fetch_threads or max(_LEAST_FETCHES, _FETCHES_A_CORE * count),
+            "fetch_threads": settings.fetch_threads
+            or min(max(_LEAST_FETCHES, _FETCHES_A_CORE * count), _MOST_FETCHES),
         }
     )
     log.info(

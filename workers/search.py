@@ -67,9 +67,7 @@ def _vector(query: Query, collection: Collection, parts: Parts, took: Stopwatch)
     with took.of("fetch"):
         data = _query_bytes(query, parts)
     with took.of("embed"):
-        picture = parts.decoders.decode(data, urgent=True)
-        vector = parts.batcher.submit(picture.pixels, urgent=True)
-        vector.add_done_callback(lambda _: picture.let_go())
+        _, vector = parts.line_up(data, urgent=True)
         return vector.result()
 
 

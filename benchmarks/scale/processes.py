@@ -85,10 +85,14 @@ class Sampler(threading.Thread):
         self._look = look
         self._seconds = seconds
         self._stopped = threading.Event()
+        self._error: psutil.Error | None = None
 
     def run(self) -> None:
-        while not self._stopped.wait(self._seconds):
-            self.samples.append((time.monotonic(), self._look()))
+        try:
+            while not self._stopped.wait(self._seconds):
+                self.samples.append((time.monotonic(), self._look()))
+        except psutil.Error as error:
+            self._error = error
 
     def __enter__(self) -> Sampler:
         self.start()
@@ -97,3 +101,5 @@ class Sampler(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self.join()
+        if self._error:  # what was seen before it says nothing of the whole
+            raise self._error

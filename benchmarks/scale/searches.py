@@ -29,6 +29,7 @@ from workers.embed import Embedder, load_embedder
 from workers.index.store_client import StoreClient
 
 HOP_MS = 10.0
+_LEAST_RATE = 5.0  # images/s; less is no saturating ingest
 SMALL_BATCH = 4
 
 _SECTION = "Search"
@@ -145,6 +146,8 @@ def _beside_an_ingest(
     ended = stack.job(job)
     rate = (ended["indexed"] - before) / (time.monotonic() - begun)
     assert ended["pending"], "the ingest ended before the searches did"
+    assert not ended["failed"], f"not all of the ingest's photographs were indexed: {ended}"
+    assert rate >= _LEAST_RATE, f"the ingest stood still beside the searches: {rate:.1f} images/s"
     stack.call("DELETE", f"/v1/jobs/{job}")
     return beside, rate
 

@@ -21,6 +21,14 @@ def bad(context: Context) -> Iterator[Row]:
 
 
 @pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """The rows of the table."""
+    printed: list[Row] = []
+    monkeypatch.setattr(bench, "print_table", lambda rows, console: printed.extend(rows))
+    return printed
+
+
+@pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> list[list[Row]]:
     """Two sections, the first of which breaks; what would go into the results."""
     written: list[list[Row]] = []
@@ -39,14 +47,26 @@ def context(tmp_path: Path, *, quick: bool = False) -> Context:
     return Context(Console(quiet=True), tmp_path, tmp_path, quick)
 
 
-def test_a_section_that_breaks_costs_its_further_rows_alone(written: list[list[Row]], tmp_path: Path) -> None:
+def test_a_section_that_breaks_costs_its_further_rows_alone_and_nothing_is_written(
+    written: list[list[Row]], printed: list[Row], tmp_path: Path
+) -> None:
     broken: list[str] = []
     bench.run(context(tmp_path), ["bad", "good"], broken)
     assert broken == ["bad"]
-    [[before, failed, after]] = written
+    assert not written
+    before, failed, after = printed
     assert before.ratio == 3
-    assert failed.note == "not run: OSError: no broker"
+    assert failed.note == "not run: OSError, see above"
     assert after.ratio == 2
+
+
+def test_a_whole_run_is_written(
+    written: list[list[Row]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "SECTIONS", {"good": good})
+    bench.run(context(tmp_path), ["good"], [])
+    [[row]] = written
+    assert row.ratio == 2
 
 
 def test_a_part_of_the_benches_is_not_written(written: list[list[Row]], tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def parts(
     )
     ledger = Ledger(redis_client, settings)
     embedder = CountingEmbedder(small_embedder)
+    rows = Rows(20, embedder.shape, reserve=2)
     made = Parts(
         settings=settings,
         redis=redis_client,
@@ -81,11 +82,8 @@ def parts(
         uploads=Uploads(redis_client, settings),
         index=EdgeIndex(tmp_path / "index"),
         fetcher=Fetcher(settings),
-        decoders=Decoders(
-            settings,
-            embedder.shape,
-            Rows(20, embedder.shape, reserve=2),
-        ),
+        rows=rows,
+        decoders=Decoders(settings, embedder.shape, rows),
         embedder=embedder,
         batcher=Batcher(embedder, batch_size=8, threads=1),
         pool=ThreadPoolExecutor(8),

@@ -267,6 +267,15 @@ def test_a_file_larger_than_any_that_is_fetched_is_refused() -> None:
         assert "200,000" in caught.value.detail
 
 
+def test_a_process_can_be_started_before_the_first_picture() -> None:
+    with decoders(2) as pictures:
+        assert children() == []
+        pictures.warm()
+        [warm] = children()
+        pictures.decode(jpeg(1))
+        assert children() == [warm]
+
+
 def test_a_row_is_free_again_once_its_picture_is_let_go_or_has_failed() -> None:
     with decoders(1, rows=1) as pictures:
         for seed in range(3):

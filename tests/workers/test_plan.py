@@ -43,15 +43,26 @@ def test_a_gpu_computes_large_batches_and_leaves_the_cores_to_decoding(
     )
 
 
+def test_a_cpu_takes_no_more_than_four_at_once() -> None:
+    assert [planned(Settings(batch_size=size), "cpu").batch_size for size in (1, 3, 4, 16)] == [1, 3, 4, 4]
+    assert planned(Settings(batch_size=16), "cuda").batch_size == 16
+
+
+def test_metal_is_used_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.plan.cores", lambda: 8)
+    plan = planned(Settings(), "mps")
+    assert (plan.embed_threads, plan.batch_size, plan.decode_processes, plan.fetch_threads) == (1, 16, 8, 64)
+
+
 def test_what_is_set_stands() -> None:
-    asked = Settings(embed_threads=3, batch_size=5, decode_processes=7, fetch_threads=9)
+    asked = Settings(embed_threads=3, batch_size=2, decode_processes=7, fetch_threads=9)
     assert planned(asked, "cpu") == asked
 
 
 def test_the_plan_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "lookalike.plan"):
-        planned(Settings(embed_threads=3, batch_size=5, decode_processes=7, fetch_threads=9), "cpu")
-    assert "3 forwards of up to 5 pictures at once, 7 decoding processes, 9 fetches" in caplog.text
+        planned(Settings(embed_threads=3, batch_size=2, decode_processes=7, fetch_threads=9), "cpu")
+    assert "3 forwards of up to 2 pictures at once, 7 decoding processes, 9 fetches" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")

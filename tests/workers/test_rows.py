@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -77,3 +79,54 @@ def test_the_bulk_is_let_in_in_bursts() -> None:
     for thread in waiting:
         thread.join(10)
     assert len(taken) == 2
+
+
+def test_none_goes_before_those_that_wait() -> None:
+    rows = Rows(4, SHAPE)
+    held = [rows.take() for _ in range(4)]
+    order: list[str] = []
+
+    def take(name: str) -> None:
+        rows.take()
+        order.append(name)
+
+    first = threading.Thread(target=take, args=("first",))
+    first.start()
+    while not rows._bulk_waits:
+        time.sleep(0.001)
+    rows.give_back(held.pop())  # one is free, and that is no burst yet
+    second = threading.Thread(target=take, args=("second",))
+    second.start()
+    second.join(0.2)
+    assert order == []
+    rows.give_back(held.pop())
+    first.join(10)
+    second.join(10)
+    assert sorted(order) == ["first", "second"]
+    rows.close()
+
+
+def test_searches_that_hold_rows_keep_the_bulk_out_no_longer_than_they_must() -> None:
+    rows = Rows(6, SHAPE, reserve=2)
+    searches = [rows.take(urgent=True) for _ in range(3)]
+    bulk = rows.take()
+    taken: list[int] = []
+    waiting = threading.Thread(target=lambda: taken.append(rows.take()))
+    waiting.start()
+    while not rows._bulk_waits:
+        time.sleep(0.001)
+    rows.give_back(bulk)
+    waiting.join(10)
+    assert taken == [bulk]
+    for row in searches:
+        rows.give_back(row)
+    rows.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seals are Linux's")
+def test_nobody_who_shares_the_memory_can_change_its_size() -> None:
+    rows = Rows(4, SHAPE)
+    for size in (0, 10_000):
+        with pytest.raises(PermissionError):
+            rows.file.truncate(size)
+    rows.close()

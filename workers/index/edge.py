@@ -45,11 +45,11 @@ _SCHEMAS: dict[FieldType, Any] = {
     "uuid": edge.UuidIndexParams(),
 }
 
-# A first pass over codes of four bits a number finds four times as many as are asked for, and the whole vectors rank
-# them: a quarter of the time at a million vectors, and the same ten but for one in two hundred at worst. A graph would
-# take half an hour to build there, on two cores, and find fewer (benchmarks/results.md).
+# A first pass over codes of four bits a number finds so many, and their whole vectors rank them, which takes a
+# fraction of the time at many vectors. As many for each page, so that pages join without gap or double.
 _CODES = edge.TurboQuantQuantizationConfig(always_ram=True)
-_QUICK = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=4.0))
+_CANDIDATES = 1000
+_LEAST_OVERSAMPLING = 4.0
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
 
 
@@ -156,7 +156,7 @@ class EdgeIndex:
                 limit=limit,
                 offset=offset,
                 score_threshold=score_threshold,
-                params=_EXACT if exact else _QUICK,
+                params=_EXACT if exact else _params(limit + offset),
                 with_payload=True,
             )
             found = stored.shard.query(request)
@@ -257,6 +257,16 @@ def _config(card: ModelCard) -> edge.EdgeConfig:
         vectors=edge.EdgeVectorParams(
             size=card.dimension, distance=edge.Distance.Cosine, quantization_config=_CODES
         )
+    )
+
+
+def _params(wanted: int) -> edge.SearchParams:
+    """How the nearest `wanted` are found: by codes first, or, where that is many, by whole vectors alone."""
+    oversampling = _CANDIDATES / max(wanted, 1)
+    if oversampling < _LEAST_OVERSAMPLING:
+        return _EXACT
+    return edge.SearchParams(
+        quantization=edge.QuantizationSearchParams(rescore=True, oversampling=oversampling)
     )
 
 

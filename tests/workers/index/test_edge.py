@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,20 +43,44 @@ def test_a_collection_from_before_the_codes_opens_takes_images_and_finds_them(tm
     index.close()
 
 
-def test_the_codes_bring_the_nearest_that_an_exact_search_finds(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    card = CARD.model_copy(update={"dimension": 384})
-    vectors = rng.normal(size=(3000, 384)) + 3 * rng.normal(size=(30, 384))[rng.integers(0, 30, 3000)]
-    index = EdgeIndex(tmp_path)
-    index.create("many", card)
-    index.upsert("many", [image(str(number), vector) for number, vector in enumerate(vectors)])
+VECTORS = np.random.default_rng(0).normal(size=(3000, 384)) + np.repeat(
+    3 * np.random.default_rng(1).normal(size=(30, 384)), 100, axis=0
+)
+QUERIES = VECTORS[::100] + 0.1 * np.random.default_rng(2).normal(size=(30, 384))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeIndex]:
+    """Three thousand vectors in thirty clusters, with codes."""
+    folder = tmp_path_factory.mktemp("many")
+    index = EdgeIndex(folder)
+    index.create("many", CARD.model_copy(update={"dimension": 384}))
+    index.upsert("many", [image(str(number), vector) for number, vector in enumerate(VECTORS)])
+    assert [*folder.rglob("*quantized*")]
+    yield index
+    index.close()
+
+
+def test_the_codes_bring_the_nearest_that_an_exact_search_finds(many: EdgeIndex) -> None:
     shared = 0
-    for query in vectors[:40] + 0.1 * rng.normal(size=(40, 384)):
-        quick, exact = (index.query("many", query, exact=exact) for exact in (False, True))
+    for query in QUERIES:
+        quick, exact = (many.query("many", query, exact=exact) for exact in (False, True))
         shared += len({hit.id for hit in quick} & {hit.id for hit in exact})
         assert quick[0] == exact[0]  # score included: the whole vectors rank
-    assert shared >= 0.97 * 400
-    index.close()
+    assert shared >= 0.97 * 300
+
+
+def test_pages_of_a_search_by_codes_join_without_gap_or_double(many: EdgeIndex) -> None:
+    whole = [hit.id for hit in many.query("many", QUERIES[0], limit=100)]
+    pages = [many.query("many", QUERIES[0], limit=10, offset=offset) for offset in range(0, 100, 10)]
+    assert [hit.id for page in pages for hit in page] == whole
+
+
+def test_a_threshold_is_of_whole_vectors(many: EdgeIndex) -> None:
+    hits = many.query("many", QUERIES[0], limit=100)
+    for last in (0, 5, 20, 60):
+        threshold = (hits[last].score + hits[last + 1].score) / 2
+        assert many.query("many", QUERIES[0], limit=100, score_threshold=threshold) == hits[: last + 1]
 
 
 def test_a_second_owner_of_the_folder_is_refused_until_the_first_closes(tmp_path: Path) -> None:
