@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from workers.embed.choice import _multiplies_bf16
 from workers.embed.embedder import TorchEmbedder
 from workers.embed.transformer import transformer
 
+# By what is installed, not by what can be imported: a test of something installed and broken must fail.
+with_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed (the extra `openvino`)"
+)
 with_bf16 = pytest.mark.skipif(not _multiplies_bf16("cpu"), reason="this processor does not multiply bf16")
 DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=with_bf16)], ids=["fp32", "bf16"]

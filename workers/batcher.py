@@ -98,16 +98,16 @@ class Batcher:
             if len(batch) == 1:
                 batch[0].vector.set_exception(self._fault_of_one(error))
                 return
-            larger_half = (len(batch) + 1) // 2
+            half = 1 << (((len(batch) + 1) // 2).bit_length() - 1)  # a size that a GPU runs without padding
             if isinstance(error, OutOfMemory):
-                self._keep_batches_to(larger_half)
+                self._keep_batches_to(half)
         else:
             for waiting, vector in zip(batch, vectors, strict=True):
                 waiting.vector.set_result(vector)
             return
         # Here and not in the handler: what failed must let go of its memory first.
         while batch:
-            size = min(larger_half, self._batch_size)  # the first part may find less memory still
+            size = min(half, self._batch_size)  # the first part may find less memory still
             self._embed(batch[:size])
             batch = batch[size:]
 

@@ -159,6 +159,18 @@ def test_a_batch_that_the_device_has_no_memory_for_is_halved_and_stays_so() -> N
     batcher.close()
 
 
+def test_halved_batches_have_sizes_that_a_gpu_runs_without_padding() -> None:
+    gate = Cramped(room=40)
+    batcher = Batcher(gate, batch_size=100, threads=1)
+    batcher.submit(picture(1), urgent=True)
+    gate.entered.acquire()
+    futures = [batcher.submit(picture(20 + value)) for value in range(100)]
+    gate.open.set()
+    assert [future.result(10)[0] for future in futures] == list(range(20, 120))
+    assert [len(batch) for batch in gate.batches] == [1, 100, 32, 32, 32, 4]
+    batcher.close()
+
+
 def test_a_picture_that_the_device_has_no_memory_for_is_the_services_fault() -> None:
     gate = Cramped(room=0)
     gate.open.set()

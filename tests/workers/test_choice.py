@@ -8,15 +8,13 @@ import pytest
 import torch
 
 from shared.errors import StartError
-from tests.embedding import embed, encoded, settings, texture, with_bf16
+from tests.embedding import embed, encoded, noise, settings, texture, with_bf16, with_openvino
 from workers.embed import choice, choose_device, load_embedder
 from workers.embed.embedder import TorchEmbedder
 from workers.embed.lite2 import lite2
 from workers.embed.network import Network
-from workers.embed.openvino_embedder import AVAILABLE, OpenVinoEmbedder
+from workers.embed.openvino_embedder import OpenVinoEmbedder
 from workers.embed.transformer import transformer
-
-with_openvino = pytest.mark.skipif(not AVAILABLE, reason="OpenVINO is not installed (the extra `openvino`)")
 
 
 def test_a_device_that_is_asked_for_and_missing_is_an_error(small_model: Path) -> None:
@@ -49,26 +47,105 @@ def test_a_processor_that_multiplies_bf16_is_made_use_of(
         assert chosen.dtype == dtype
 
 
+@pytest.mark.parametrize("runs", [True, False])
 def test_a_form_with_other_vectors_or_that_does_not_run_is_passed_over(
-    small_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    small_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, runs: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
 
     def lean(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-        if dtype == torch.bfloat16:
+        if not runs:
             raise RuntimeError("no such kernel")
         for parameter in module.parameters():
             parameter.mul_(1.5)
         return module
 
     network = dataclasses.replace(transformer(settings(small_model)), lean=lean)
-    with torch.no_grad(), caplog.at_level(logging.INFO, logger="lookalike.embed"):
-        chosen = choice._fastest(settings(small_model), network, "cpu")
     plain = TorchEmbedder("plain", network, "cpu", torch.float32)
     files = [encoded(texture(seed)) for seed in range(3)]
+    with torch.no_grad(), caplog.at_level(logging.INFO, logger="lookalike.embed"):
+        chosen = choice._fastest(settings(small_model), network, "cpu")
     assert (embed(chosen, *files) * embed(plain, *files)).sum(axis=1).min() >= 0.99999
-    assert "does not run as torch, packed, bf16" in caplog.text
-    assert "no such kernel" in caplog.text
+    for said in ("does not run as torch, packed, fp32", "no such kernel"):
+        assert (said in caplog.text) != runs
+
+
+@with_bf16
+def test_plain_bf16_serves_where_packing_fails(small_model: Path) -> None:
+    def lean(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+        raise RuntimeError("no such kernel")
+
+    network = dataclasses.replace(transformer(settings(small_model)), lean=lean)
+    assert choice._fastest(settings(small_model), network, "cpu").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_form_that_is_wrong_in_passes_of_one_size_only_is_passed_over(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    network = transformer(settings(small_model))
+
+    def features(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        given = network.features(module, batch)
+        return given.flip(1) if batch.dtype == torch.bfloat16 and len(batch) == size else given
+
+    odd = dataclasses.replace(network, features=features)
+    assert choice._fastest(settings(small_model), odd, "cpu").dtype == torch.float32
+
+
+@with_openvino
+@pytest.mark.parametrize("size", [1, 4])
+def test_openvino_that_is_wrong_in_passes_of_one_size_only_is_passed_over(
+    small_model: Path, size: int
+) -> None:
+    network = transformer(settings(small_model))
+
+    def features(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        given = network.features(module, batch)
+        if not torch.jit.is_tracing():
+            return given
+        count = torch.ones_like(batch[:, 0, 0, 0]).sum()
+        return given + 9.0 * (count == size).float() * given.flip(1)
+
+    odd = dataclasses.replace(network, features=features)
+    assert isinstance(choice._fastest(settings(small_model, runtime="auto"), odd, "cpu"), TorchEmbedder)
+    two = OpenVinoEmbedder("m", odd, torch.float32, batch_size=2)
+    right = TorchEmbedder("m", network, "cpu", torch.float32)
+    pictures = noise(2)
+    assert (two.embed(pictures) * right.embed(pictures)).sum(axis=1).min() >= 0.999
+
+
+def test_a_gpu_is_compared_with_the_cpu_and_refused_where_no_form_agrees(
+    small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = transformer(settings(small_model))
+    tried: list[torch.dtype] = []
+
+    class Gpu(TorchEmbedder):
+        """The CPU in the place of a GPU, with other vectors."""
+
+        def __init__(
+            self, name: str, network: Network, device: str, dtype: torch.dtype, **options: int
+        ) -> None:
+            super().__init__(name, network, "cpu", dtype)
+            if device != "cpu":
+                tried.append(dtype)
+                self._forward = lambda pictures: torch.randn(len(pictures), 48)
+
+    monkeypatch.setattr(choice, "TorchEmbedder", Gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    with pytest.raises(StartError, match="does not give on cuda the vectors"):
+        choice._fastest(settings(small_model), network, "cuda")
+    assert tried == [torch.bfloat16, torch.float32]
+
+
+@with_openvino
+def test_a_graph_beside_safetensors_is_another_programs(small_model: Path, tmp_path: Path) -> None:
+    for path in small_model.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "openvino_model.xml").write_text("<net/>")
+    assert isinstance(load_embedder(settings(tmp_path, device="cpu")), TorchEmbedder)
 
 
 def test_what_runs_is_logged(small_model: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,7 +206,7 @@ def test_a_model_that_cannot_embed_is_an_error_at_start(
         raise RuntimeError("a kernel is missing")
 
     network = dataclasses.replace(transformer(settings(small_model)), features=fail)
-    with pytest.raises(StartError, match="loads but cannot embed a picture on cpu: a kernel is missing"):
+    with pytest.raises(StartError, match="loads but cannot embed a picture on the CPU: a kernel is missing"):
         choice._fastest(settings(small_model), network, "cpu")
 
 

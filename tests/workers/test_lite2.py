@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from workers.decode import decode
 from workers.embed import Embedder, load_embedder
 from workers.embed.embedder import TorchEmbedder
 from workers.embed.lite2 import lite2
+from workers.embed.probe import probe
+from workers.embed.trial import first_agreeing
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +63,11 @@ def test_the_lean_form_gives_the_vectors_of_the_plain_one(dtype: torch.dtype) ->
     files = [encoded(texture(seed)) for seed in range(12)]
     least = 0.99999 if dtype == torch.float32 else 0.999
     assert (embed(lean, *files) * embed(plain, *files)).sum(axis=1).min() >= least
+
+
+def test_bf16_throughout_is_more_than_lite2_bears_and_the_trial_shows_it() -> None:
+    network = lite2()
+    exact = TorchEmbedder("m", network, "cpu", torch.float32).embed(probe(network.shape))
+    way = partial(TorchEmbedder, "m", network, "cpu", torch.bfloat16)
+    assert first_agreeing([("bf16", way)], exact) is None
+    assert first_agreeing([("bf16", way)], exact, least=0.9) is not None

@@ -14,16 +14,17 @@ import torch
 
 from shared.errors import OutOfMemory, StartError
 from shared.settings import Settings
+from tests.embedding import with_openvino
 from tests.models import make_vit
 from tests.photographs import make_photographs, make_pixels
 from workers.embed.embedder import TorchEmbedder
 from workers.embed.lite2 import lite2
 from workers.embed.network import Network
-from workers.embed.openvino_embedder import AVAILABLE, OpenVinoEmbedder, load_folder
+from workers.embed.openvino_embedder import OpenVinoEmbedder, load_folder, multiplies_bf16
 from workers.embed.transformer import transformer
 from workers.plan import cores
 
-pytestmark = pytest.mark.skipif(not AVAILABLE, reason="OpenVINO is not installed (the extra `openvino`)")
+pytestmark = with_openvino
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +39,12 @@ def exact(network: Network) -> TorchEmbedder:
     return TorchEmbedder("model", network, "cpu", torch.float32)
 
 
+def made(network: Network, dtype: torch.dtype | None = None, **others: int) -> OpenVinoEmbedder:
+    """In the number format that serves where none is asked for."""
+    dtype = dtype or (torch.bfloat16 if multiplies_bf16() else torch.float32)
+    return OpenVinoEmbedder("model", network, dtype, **others)
+
+
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory: pytest.TempPathFactory) -> Network:
     return transformer(Settings(model=str(make_vit(tmp_path_factory.mktemp("vit")))))
@@ -45,7 +52,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Network:
 
 @pytest.fixture(scope="module")
 def embedder(vit: Network) -> OpenVinoEmbedder:
-    return OpenVinoEmbedder("model", vit, 16)
+    return made(vit)
 
 
 def test_vectors_of_a_transformer_equal_those_of_torch(vit: Network, embedder: OpenVinoEmbedder) -> None:
@@ -55,7 +62,7 @@ def test_vectors_of_a_transformer_equal_those_of_torch(vit: Network, embedder: O
 
 def test_vectors_of_lite2_equal_those_of_torch_and_its_cards_too() -> None:
     network = lite2()
-    embedder, reference = OpenVinoEmbedder("model", network, 16), exact(network)
+    embedder, reference = made(network, torch.float32), exact(network)
     batch = pictures(network, 6)
     assert (embedder.embed(batch) * reference.embed(batch)).sum(axis=1).min() >= 0.999
     assert embedder.card == reference.card
@@ -88,7 +95,7 @@ def test_pictures_may_lie_anywhere_and_are_not_kept(vit: Network, embedder: Open
 
 def test_batches_of_one_are_all_that_a_batch_size_of_one_needs(vit: Network) -> None:
     batch = pictures(vit, 3)
-    assert (OpenVinoEmbedder("model", vit, 1).embed(batch) * exact(vit).embed(batch)).sum(1).min() >= 0.999
+    assert (made(vit, batch_size=1).embed(batch) * exact(vit).embed(batch)).sum(1).min() >= 0.999
 
 
 def test_many_threads_embed_what_one_does(vit: Network, embedder: OpenVinoEmbedder) -> None:
@@ -103,7 +110,7 @@ def test_many_threads_embed_what_one_does(vit: Network, embedder: OpenVinoEmbedd
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 @pytest.mark.skipif(cores() < 2, reason="one core runs one thread at a time")
 def test_two_callers_are_computed_at_once_and_bound_to_no_core(vit: Network) -> None:
-    embedder = OpenVinoEmbedder("model", vit, 16)
+    embedder = made(vit)
     stop = threading.Event()
     batch = pictures(vit, 64)
 
@@ -141,7 +148,7 @@ def _tasks() -> list[Path]:
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_threads_stay_few(vit: Network) -> None:
     before = len(_tasks())
-    embedder = OpenVinoEmbedder("model", vit, 16)
+    embedder = made(vit)
     for seed in range(8):  # each from a thread of its own
         with ThreadPoolExecutor(1) as thread:
             thread.submit(embedder.embed, pictures(vit, 5, seed)).result()
@@ -173,7 +180,7 @@ def test_vectors_that_are_not_finite_are_named_by_row(vit: Network) -> None:
 
     broken = Network(module=vit.module, features=features, **_feeding(vit))
     batch = pictures(vit, 6).clip(20, 255)
-    embedder = OpenVinoEmbedder("model", broken, 16)
+    embedder = made(broken)
     assert len(embedder.embed(batch)) == 6
     batch[[1, 5], 0, 0] = 0
     with pytest.raises(ValueError, match=r"rows \[1, 5\]"):
@@ -194,7 +201,7 @@ def _feeding(network: Network) -> dict[str, object]:
 def test_a_machine_without_memory_is_said_so(
     vit: Network, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    embedder = OpenVinoEmbedder("model", vit, 16)
+    embedder = made(vit)
 
     def fail(part: object) -> np.ndarray:
         raise error
@@ -207,7 +214,7 @@ def test_a_machine_without_memory_is_said_so(
 def test_another_fault_of_the_model_is_no_want_of_memory(
     vit: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    embedder = OpenVinoEmbedder("model", vit, 16)
+    embedder = made(vit)
 
     def fail(part: object) -> np.ndarray:
         raise RuntimeError("shapes do not match")
@@ -225,14 +232,15 @@ def test_another_fault_of_the_model_is_no_want_of_memory(
             {"openvino_model.xml": "<net/>", "openvino_model.bin": "", "lookalike.json": "{}"},
             "errors for Note",
         ),
+        ({"openvino_model.xml": "<net/>", "lookalike.json": "\udcff"}, "utf-8"),
     ],
-    ids=["no note", "an empty note"],
+    ids=["no note", "an empty note", "no text"],
 )
 def test_a_folder_that_quantize_did_not_make_is_refused(
     tmp_path: Path, files: dict[str, str], said: str
 ) -> None:
     for name, content in files.items():
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(StartError, match=rf"(?s){said}.*make it anew") as caught:
         load_folder(Settings(model=str(tmp_path)))
     assert str(tmp_path) in caught.value.detail
@@ -261,6 +269,7 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 
 import numpy as np
+import torch
 from pathlib import Path
 from shared.settings import Settings
 from workers.embed.openvino_embedder import OpenVinoEmbedder, load_folder
@@ -268,7 +277,7 @@ from workers.embed.quantize import make
 from workers.embed.transformer import transformer
 
 settings = Settings(model=model)
-OpenVinoEmbedder("model", transformer(settings), 16).embed(np.zeros((5, 64, 64, 3), np.uint8))
+OpenVinoEmbedder("model", transformer(settings), torch.float32).embed(np.zeros((5, 64, 64, 3), np.uint8))
 make(settings, Path(photos), Path(made))
 load_folder(Settings(model=made)).embed(np.zeros((5, 64, 64, 3), np.uint8))
 
@@ -298,3 +307,17 @@ def test_openvino_and_nncf_send_nothing_and_leave_nothing_in_the_home_folder(
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert result.stdout.rstrip().endswith("QUIET")
     assert list(home.iterdir()) == []
+
+
+def test_openvino_that_is_installed_and_broken_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text("raise ImportError('libtbb.so: no such file')")
+    result = subprocess.run(
+        [sys.executable, "-c", "from workers.embed import graph; assert not graph.AVAILABLE"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "openvino is installed and cannot be imported: libtbb.so" in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from tests.embedding import noise, settings
+from workers.embed import embedder
 from workers.embed.host import HostForward
 from workers.embed.network import Network
 from workers.embed.staged import StagedForward, ladder
@@ -79,6 +81,46 @@ def test_each_thread_has_staging_memory_of_its_own(network: Network) -> None:
         together = list(threads.map(run, batches))
     for mine, theirs in zip(together, alone, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_batches_take_turns_where_the_device_is_not_cuda(network: Network) -> None:
+    inside, most = [0], [0]
+
+    def features(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        inside[0] += 1
+        time.sleep(0.01)
+        most[0] = max(most[0], inside[0])
+        inside[0] -= 1
+        return network.features(module, batch)
+
+    staged = StagedForward(dataclasses.replace(network, features=features), "cpu", torch.float32, largest=4)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(staged, [noise(2)] * 12))
+    assert most == [1]
+
+
+def test_it_is_warmed_with_one_picture_and_with_the_largest_batch_if_that_fits(
+    network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes: list[int] = []
+
+    def features(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return network.features(module, batch)
+
+    def forward(network: Network, dtype: torch.dtype, *, lean: bool) -> StagedForward:
+        return StagedForward(network, "cpu", dtype, largest=20)
+
+    monkeypatch.setattr(embedder, "HostForward", forward)
+    for room in (20, 16):
+        made = embedder.TorchEmbedder(
+            "m", dataclasses.replace(network, features=features), "cpu", torch.float32
+        )
+        assert made.card.dimension == 48
+        assert ("batches of 20 are too large" in caplog.text) == (room == 16)
+    assert sizes == [1, 20, 1, 20]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

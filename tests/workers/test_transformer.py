@@ -22,7 +22,7 @@ from tests.models import make_vit
 from workers.decode import decode
 from workers.embed import load_embedder
 from workers.embed.embedder import TorchEmbedder
-from workers.embed.packed import AVAILABLE, PackedLinear
+from workers.embed.packed import PackedLinear
 from workers.embed.transformer import transformer
 
 _SMALL = {
@@ -189,7 +189,6 @@ def test_the_lean_form_gives_the_vectors_of_the_plain_one(
 
 
 @with_bf16
-@pytest.mark.skipif(not AVAILABLE, reason="oneDNN packs nothing on this machine")
 def test_the_lean_form_has_all_its_linear_layers_packed_and_leaves_the_network_alone(
     small_model: Path,
 ) -> None:

@@ -23,7 +23,7 @@ def attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """What transformers asks of its attention functions: [B, heads, T, D] each -> [B, T, heads, D] and no weights."""
-    if attention_mask is not None or others.get("position_bias") is not None:
+    if attention_mask is not None or _is_special(module, query, key, others):
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
     batch, heads, _, width = query.shape
     # oneDNN multiplies what lies in one piece faster, and its softmax is twice as fast as torch's.
@@ -36,3 +36,11 @@ def attention(
         weights = torch.bmm(queries[some], keys[some]).to_mkldnn().softmax(-1).to_dense()
         torch.bmm(weights, values[some], out=mixed[some])
     return mixed.unflatten(0, (batch, heads)).transpose(1, 2).contiguous(), None
+
+
+def _is_special(module: nn.Module, query: Tensor, key: Tensor, others: dict[str, Any]) -> bool:
+    """Whether it is more than each token looking at all: a bias, shared keys, or only the tokens before."""
+    causal = others.get("is_causal")
+    if causal is None:
+        causal = getattr(module, "is_causal", True)  # as transformers reads it
+    return bool(causal) or others.get("position_bias") is not None or key.shape[1] != query.shape[1]

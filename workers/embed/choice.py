@@ -7,23 +7,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from shared.errors import StartError
 from shared.settings import Settings
-from workers.embed import lite2, openvino_embedder
+from workers.embed import graph, lite2, openvino_embedder
 from workers.embed.embedder import Embedder, TorchEmbedder, one_torch_thread
-from workers.embed.graph import MODEL_FILE
 from workers.embed.network import Network
 from workers.embed.openvino_embedder import OpenVinoEmbedder
 from workers.embed.probe import probe
 from workers.embed.transformer import transformer
-
-# Least cosine to the network's own fp32 vectors on the probe. Photographs stray about twice as far, and theirs
-# must stay above 0.999.
-_LEAST_AGREEMENT = 0.9995
-
-_BF16 = ("bf16", "torch.bfloat16")
+from workers.embed.trial import first_agreeing
 
 _log = logging.getLogger("lookalike.embed")
 
@@ -67,7 +62,7 @@ def choose_device(settings: Settings) -> str:
 
 def _is_graph(settings: Settings) -> bool:
     """Whether the model is a folder that OpenVINO reads."""
-    return (Path(settings.model) / MODEL_FILE).is_file()
+    return graph.is_folder(Path(settings.model))
 
 
 def _check_runtime(settings: Settings, device: str) -> None:
@@ -86,56 +81,51 @@ def _check_runtime(settings: Settings, device: str) -> None:
 
 
 def _fastest(settings: Settings, network: Network, device: str) -> Choice:
-    """The first way in bf16, else the first: the number format weighs more than the runtime."""
-    try:
-        exact = TorchEmbedder(settings.model, network, device, torch.float32, batch_size=settings.batch_size)
-    except Exception as error:
-        raise StartError(
-            f"The model {settings.model} loads but cannot embed a picture on {device}: {error}"
-        ) from error
-    best = None
-    for name, make in _ways(settings, network, device):
-        made = _agreeing(name, make, exact)
-        if made and str(made.dtype) in _BF16:
-            return made
-        best = best or made
-    if settings.runtime == "openvino" and best is None:
+    """The first way that gives the vectors of plain fp32 on this CPU."""
+    made = first_agreeing(_ways(settings, network, device), _wanted(settings, network))
+    if made is None and settings.runtime == "openvino":
         raise StartError(
             f"OpenVINO does not give the vectors of {settings.model}; the log says more. Set LOOKALIKE_RUNTIME "
             "to auto or torch."
         )
-    return best or exact
+    if made is None:
+        raise StartError(
+            f"The model {settings.model} does not give on {device} the vectors that it gives on the CPU; the log says "
+            "more. Set LOOKALIKE_DEVICE to cpu, or mend the device's driver, memory and torch build."
+        )
+    return made
+
+
+def _wanted(settings: Settings, network: Network) -> np.ndarray:
+    """The probe's vectors. What computed them is let go: two models at once would be twice the memory."""
+    try:
+        exact = TorchEmbedder(settings.model, network, "cpu", torch.float32)
+        return exact.embed(probe(network.shape))
+    except Exception as error:
+        raise StartError(
+            f"The model {settings.model} loads but cannot embed a picture on the CPU: {error}"
+        ) from error
 
 
 def _ways(settings: Settings, network: Network, device: str) -> Iterator[tuple[str, Callable[[], Choice]]]:
-    """All that may be faster than torch's plain fp32, and what makes each; of one number format, the fastest first."""
-    bf16, fp32 = torch.bfloat16, torch.float32
+    """What each form is called and what makes it, the fastest first: the number format weighs more than the runtime."""
     torch_form = partial(TorchEmbedder, settings.model, network, device, batch_size=settings.batch_size)
-    if device == "cpu" and settings.runtime != "torch" and openvino_embedder.AVAILABLE:
-        yield "openvino", partial(OpenVinoEmbedder, settings.model, network, settings.batch_size)
-    if device == "cpu" and settings.runtime != "openvino":
-        if _multiplies_bf16(device):
-            yield "torch, packed, bf16", partial(torch_form, bf16, lean=True)
-        yield "torch, packed, fp32", partial(torch_form, fp32, lean=True)
-    if device != "cpu" and _multiplies_bf16(device):
-        yield "torch, bf16", partial(torch_form, bf16)
-
-
-def _agreeing(name: str, make: Callable[[], Choice], exact: Choice) -> Choice | None:
-    """The embedder made this way, where its vectors are those of fp32 nearly enough."""
-    try:
-        made = make()
-        pictures = probe(exact.shape)
-        agreement = float((exact.embed(pictures) * made.embed(pictures)).sum(axis=1).min())
-    except Exception:
-        _log.warning("the model does not run as %s", name, exc_info=True)
-        return None
-    _log.info("vectors of %s agree with fp32 to a cosine of %.5f", name, agreement)
-    return made if agreement >= _LEAST_AGREEMENT else None
+    by_openvino = device == "cpu" and settings.runtime != "torch" and openvino_embedder.AVAILABLE
+    for dtype, word in ((torch.bfloat16, "bf16"), (torch.float32, "fp32")):
+        is_exact = dtype == torch.float32
+        if by_openvino and (is_exact or openvino_embedder.multiplies_bf16()):
+            yield (
+                f"openvino, {word}",
+                partial(OpenVinoEmbedder, settings.model, network, dtype, batch_size=settings.batch_size),
+            )
+        if settings.runtime != "openvino" and (is_exact or _multiplies_bf16(device)):
+            if device == "cpu":
+                yield f"torch, packed, {word}", partial(torch_form, dtype, lean=True)
+            yield f"torch, {word}", partial(torch_form, dtype)
 
 
 def _multiplies_bf16(device: str) -> bool:
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     cpu = torch.cpu.get_capabilities()
     return device == "cpu" and bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

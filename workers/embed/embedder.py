@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Protocol
 
 import numpy as np
@@ -12,16 +14,17 @@ import torch
 from shared.contract import ModelCard
 from shared.errors import OutOfMemory
 from workers.decode import PixelShape
-from workers.embed.host import HostForward
+from workers.embed.batch import check_pictures, check_vectors, out_of_memory
+from workers.embed.host import PASS, HostForward
 from workers.embed.network import Network
 from workers.embed.probe import probe
 from workers.embed.staged import StagedForward
 
-_LARGEST = 256  # of a device's batches, where nobody says
-
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 _thread = threading.local()
+
+_log = logging.getLogger("lookalike.embed")
 
 
 class Embedder(Protocol):
@@ -45,7 +48,7 @@ class TorchEmbedder:
     """The Embedder of a network, in the number format `dtype`. Construction runs it, which warms it.
 
     `lean` computes on a CPU as quickly as torch can, else as the network's authors wrote it. `batch_size` bounds the
-    batches of a GPU; on a CPU they are few at a time whatever their number.
+    batches of a GPU; on a CPU four pictures pass at a time whatever their number.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class TorchEmbedder:
         dtype: torch.dtype,
         *,
         lean: bool = False,
-        batch_size: int = 0,
+        batch_size: int = PASS,
     ) -> None:
         one_torch_thread()
         self.shape = network.shape
@@ -66,40 +69,37 @@ class TorchEmbedder:
         if device == "cpu":
             self._forward = HostForward(network, dtype, lean=lean)
         else:
-            self._forward = StagedForward(network, device, dtype, batch_size or _LARGEST)
+            self._forward = StagedForward(network, device, dtype, batch_size or PASS)
         self.card = ModelCard(
             name=name,
             revision=network.revision,
             preprocessing=f"{network.shape}/{network.pooling}",
-            dimension=self.embed(probe(network.shape)).shape[1],
+            dimension=self._warm(),
         )
+
+    def _warm(self) -> int:
+        """Embed batches of the sizes that matter; the vectors' dimension."""
+        pictures = probe(self.shape)
+        least, *larger = self._forward.sizes
+        dimension: int = self.embed(list(islice(cycle(pictures), least))).shape[1]
+        for size in larger:
+            try:
+                self.embed(list(islice(cycle(pictures), size)))
+            except OutOfMemory as error:  # the batcher halves its batches until they fit
+                _log.warning("batches of %d are too large: %s", size, error.detail)
+        _free_cache(self.device)  # it is this thread's stream's, and other threads compute
+        return dimension
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """See Embedder."""
-        self._check(pictures)
+        check_pictures(pictures, self.shape)
         one_torch_thread()
         vectors = self._vectors(pictures)
         if vectors is None:
             _free_cache(self.device)
-            knob = "LOOKALIKE_EMBED_THREADS" if self.device == "cpu" else "LOOKALIKE_BATCH_SIZE"
-            raise OutOfMemory(
-                f"The model has no memory on {self.device} for {len(pictures)} pictures at once. Lower {knob}, or "
-                "give the device more memory or fewer other users."
-            )
-        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
-        if broken:
-            raise ValueError(f"The model gave no finite vector for the rows {broken} of the batch.")
+            raise out_of_memory(self.device, len(pictures))
+        check_vectors(vectors)
         return vectors
-
-    def _check(self, pictures: Sequence[np.ndarray]) -> None:
-        wanted = (self.shape.height, self.shape.width, 3)
-        if len(pictures) == 0:
-            raise ValueError(f"A batch is uint8 [1 or more, {wanted}], not empty.")
-        for picture in pictures:
-            if picture.dtype != np.uint8 or picture.shape != wanted:
-                raise ValueError(
-                    f"A batch is uint8 [1 or more, {wanted}], and one picture is {picture.dtype} {picture.shape}."
-                )
 
     def _vectors(self, pictures: Sequence[np.ndarray]) -> np.ndarray | None:
         """None where memory ran out. Not an exception: that would hold on to the memory of the frames it crossed."""

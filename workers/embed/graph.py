@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+import logging
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from shared.errors import StartError
@@ -23,8 +26,12 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 try:  # the extra `openvino`
     import openvino
-except ImportError:
+except ImportError as error:
     openvino = None
+    if importlib.util.find_spec("openvino"):
+        logging.getLogger("lookalike.embed").warning(
+            "openvino is installed and cannot be imported: %s", error
+        )
 
 AVAILABLE: bool = openvino is not None
 
@@ -33,14 +40,14 @@ _NOTE_FILE = "lookalike.json"
 
 
 class Note(BaseModel):
-    """What a folder's model is, beside its graph: which one it was made from, and how."""
+    """What a folder's model is, beside its graph: which one it was made from, how, and its vectors of the probe."""
 
     source: str
     source_revision: str
     shape: PixelShape
     pooling: str
     calibrated_on: int
-    dimension: int
+    vectors: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class _FromPixels(nn.Module):
 def trace(network: Network) -> Graph:
     """The network as a graph. It shares the weights' memory with the network."""
     example = torch.zeros(2, network.shape.height, network.shape.width, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's, of checks on sizes that are fixed here
         model = openvino.convert_model(_FromPixels(network).eval(), example_input=example)
     model.reshape([-1, *example.shape[1:]])
@@ -84,28 +91,38 @@ def trace(network: Network) -> Graph:
 def save(model: Any, note: Note, folder: Path) -> None:
     """Write the model and what it is into a folder that exists."""
     openvino.save_model(model, folder / MODEL_FILE, compress_to_fp16=False)
-    (folder / _NOTE_FILE).write_text(note.model_dump_json(indent=2) + "\n")
+    (folder / _NOTE_FILE).write_text(note.model_dump_json() + "\n")
 
 
-def read(folder: Path) -> Graph:
-    """What `save` wrote. StartError says what is wrong with the folder."""
-    files = [folder / MODEL_FILE, (folder / MODEL_FILE).with_suffix(".bin"), folder / _NOTE_FILE]
+def is_folder(path: Path) -> bool:
+    """Whether it is what `save` wrote; others export a graph beside a model's safetensors, and leave no note."""
+    return (path / MODEL_FILE).is_file() and (path / _NOTE_FILE).is_file()
+
+
+def read(folder: Path) -> tuple[Graph, np.ndarray]:
+    """What `save` wrote, and its vectors of the probe. StartError says what is wrong with the folder."""
     try:
-        note = Note.model_validate_json(files[-1].read_text())
-        revision = _hash(files)
-        model = openvino.Core().read_model(files[0])
-    except (OSError, ValidationError, RuntimeError) as error:
+        note = Note.model_validate_json((folder / _NOTE_FILE).read_text())
+        revision = _revision(folder, note)
+        model = openvino.Core().read_model(folder / MODEL_FILE)
+        vectors = np.array(note.vectors, dtype=np.float32)
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ValueError: also the note's, and of what is no UTF-8
         said = [line for line in str(error).strip().split("\n") if not line.startswith("Exception from")]
         raise StartError(
             f"The OpenVINO model in the folder {folder} cannot be used: {said[0].rstrip('.:')}. It must be as "
             "`python -m workers.embed.quantize` wrote it: make it anew."
         ) from error
-    return Graph(model, note.shape, note.pooling, revision)
+    return Graph(model, note.shape, note.pooling, revision), vectors
 
 
-def _hash(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
+def _revision(folder: Path, note: Note) -> str:
+    """A hash of what makes the vectors, and of nothing else."""
+    digest = hashlib.sha256(f"{note.shape!r}/{note.pooling}".encode())
+    for path in (folder / MODEL_FILE, (folder / MODEL_FILE).with_suffix(".bin")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:12]

@@ -14,7 +14,7 @@ from workers.embed.normalise import Normaliser
 
 # Pictures in one pass. More cost no less each, and from some number on much more: the memory of large layers is
 # handed back to the system after each of them, and comes again page by page.
-_PASS = 4
+PASS = 4
 
 
 class HostForward:
@@ -27,10 +27,11 @@ class HostForward:
         self._size = (network.shape.height, network.shape.width, 3)
         self._normalise = Normaliser(network, "cpu")
         self._dtype = dtype
+        self.sizes = [PASS + 1]  # of the batches that warm it: a full pass and one of one
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """uint8 [H, W, 3] each -> float32 [B, D]."""
-        passes = (pictures[start : start + _PASS] for start in range(0, len(pictures), _PASS))
+        passes = (pictures[start : start + PASS] for start in range(0, len(pictures), PASS))
         return torch.cat([self._pass(part) for part in passes])
 
     def _pass(self, pictures: Sequence[np.ndarray]) -> Tensor:

@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from shared.contract import ModelCard
-from shared.errors import OutOfMemory, StartError
+from shared.errors import StartError
 from shared.settings import Settings
-from workers.decode import PixelShape
+from workers.embed.batch import check_pictures, check_vectors, out_of_memory
 from workers.embed.graph import AVAILABLE, Graph, openvino, read, trace
+from workers.embed.host import PASS
 from workers.embed.network import Network
 from workers.embed.probe import probe
+from workers.embed.trial import first_agreeing
 from workers.plan import cores
 
-__all__ = ["AVAILABLE", "OpenVinoEmbedder", "load_folder"]
+__all__ = ["AVAILABLE", "OpenVinoEmbedder", "load_folder", "multiplies_bf16"]
 
-# Pictures in one pass. Four cost least each, fixed shapes cost 5 to 15 % less than open ones, and memory stays flat;
-# what is left of a batch goes one by one.
-_PASS = 4
+_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
-_LEAST_AGREEMENT = 0.9995  # of bf16 with fp32, as for torch
+# Of an int8 model's vectors with those that it gave where it was made. int8 products of a processor without
+# instructions for them can saturate, and then are others.
+_LEAST_OF_FOLDERS = 0.999
 
 _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "out_of_memory", "can't allocate", "failed to allocate")
 
-_log = logging.getLogger("lookalike.embed")
-
 
 class OpenVinoEmbedder:
-    """The Embedder of a network, or of a graph from a folder. Construction runs it, which warms it.
+    """The Embedder of a network, or of a graph from a folder, in the number format `dtype`: bf16 or fp32.
 
-    In bf16 where the hardware multiplies it and the model bears it, else in fp32; its card is that of the same
-    network under torch.
+    Construction runs it, which warms it. Its card is that of the same network under torch. Batches pass four
+    pictures at a time, or `batch_size` where that is less; what is left of a batch goes one by one. Fixed shapes
+    cost 5 to 15 % less than open ones, and memory stays flat.
     """
 
     device = "cpu"
 
-    def __init__(self, name: str, network: Network | Graph, batch_size: int) -> None:
+    def __init__(
+        self, name: str, network: Network | Graph, dtype: torch.dtype, *, batch_size: int = PASS
+    ) -> None:
         graph = network if isinstance(network, Graph) else trace(network)
         self.shape = graph.shape
-        self._passes = _fastest(graph, sorted({1, min(batch_size or _PASS, _PASS)}, reverse=True))
-        self.dtype = self._passes.precision
-        pictures = list(probe(graph.shape))
+        self.dtype = dtype
+        self._passes = _Passes(graph, _HINTS[dtype], sorted({1, min(batch_size or PASS, PASS)}, reverse=True))
         self.card = ModelCard(
             name=name,
             revision=graph.revision,
             preprocessing=f"{graph.shape}/{graph.pooling}",
-            dimension=self.embed([*pictures, *pictures]).shape[1],  # enough for a pass of each size
+            dimension=self.embed(probe(graph.shape)).shape[1],  # enough for a pass of each size
         )
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """See Embedder."""
-        _check(pictures, self.shape)
+        check_pictures(pictures, self.shape)
         vectors = self._passes.run(pictures)
         if vectors is None:
-            raise OutOfMemory(
-                f"The model has no memory on cpu for {len(pictures)} pictures at once. Lower LOOKALIKE_EMBED_THREADS, "
-                "or give this machine more memory or fewer other users."
-            )
-        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist()
-        if broken:
-            raise ValueError(f"The model gave no finite vector for the rows {broken} of the batch.")
+            raise out_of_memory(self.device, len(pictures))
+        check_vectors(vectors)
         return vectors
+
+
+def multiplies_bf16() -> bool:
+    """Whether OpenVINO has bf16 products on this processor."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def load_folder(settings: Settings) -> OpenVinoEmbedder:
@@ -80,13 +83,18 @@ def load_folder(settings: Settings) -> OpenVinoEmbedder:
             f"The model in the folder {settings.model} runs under OpenVINO on the CPU only. Set LOOKALIKE_RUNTIME "
             "to auto or openvino, and LOOKALIKE_DEVICE to auto or cpu."
         )
-    graph = read(Path(settings.model))
-    try:
-        return OpenVinoEmbedder(settings.model, graph, settings.batch_size)
-    except Exception as error:
+    graph, wanted = read(Path(settings.model))
+    form = partial(OpenVinoEmbedder, settings.model, graph, batch_size=settings.batch_size)
+    in_bf16 = [("int8, else bf16", partial(form, torch.bfloat16))] if multiplies_bf16() else []
+    in_fp32 = [("int8, else fp32", partial(form, torch.float32))]
+    made = first_agreeing(in_bf16, wanted) or first_agreeing(in_fp32, wanted, _LEAST_OF_FOLDERS)
+    if made is None:
         raise StartError(
-            f"The model in the folder {settings.model} loads but cannot embed a picture: {error}"
-        ) from error
+            f"The model in the folder {settings.model} does not give on this machine the vectors that it gave where it "
+            f"was made, to a cosine of {_LEAST_OF_FOLDERS}; the log says more. Serve it on a processor like that one "
+            "(with AVX-512 VNNI or AMX), or make it anew here, which is another model."
+        )
+    return made
 
 
 class _Passes:
@@ -97,8 +105,6 @@ class _Passes:
     """
 
     def __init__(self, graph: Graph, precision: str, sizes: Sequence[int]) -> None:
-        self.precision = precision
-        self._shape = graph.shape
         self._compiled = {size: _compile(graph, precision, size) for size in sizes}
         self._thread = threading.local()
 
@@ -153,24 +159,6 @@ def _compile(graph: Graph, precision: str, size: int) -> Any:
             "ENABLE_CPU_PINNING": False,
         },
     )
-
-
-def _fastest(graph: Graph, sizes: Sequence[int]) -> _Passes:
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pictures = list(probe(graph.shape))
-        exact, fast = (_Passes(graph, precision, [1]).run(pictures) for precision in ("f32", "bf16"))
-        agreement = 0.0 if exact is None or fast is None else float((exact * fast).sum(axis=1).min())
-        _log.info("bf16 vectors agree with fp32 to a cosine of %.5f under OpenVINO", agreement)
-        if agreement >= _LEAST_AGREEMENT:
-            return _Passes(graph, "bf16", sizes)
-    return _Passes(graph, "f32", sizes)
-
-
-def _check(pictures: Sequence[np.ndarray], shape: PixelShape) -> None:
-    wanted = (shape.height, shape.width, 3)
-    kinds = {(picture.dtype.name, picture.shape) for picture in pictures}
-    if kinds != {("uint8", wanted)}:
-        raise ValueError(f"A batch is uint8 [1 or more, {wanted}], not {sorted(kinds) or 'empty'}.")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

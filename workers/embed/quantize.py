@@ -5,6 +5,8 @@ Post-training quantisation by NNCF. The int8 form has other vectors than the mod
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from shared.settings import Settings
 from workers.decode import PixelShape, decode
 from workers.embed import lite2
 from workers.embed.embedder import Embedder, TorchEmbedder
-from workers.embed.graph import AVAILABLE, Note, save, trace
+from workers.embed.graph import AVAILABLE, Graph, Note, save, trace
 from workers.embed.network import Network
-from workers.embed.openvino_embedder import load_folder
+from workers.embed.openvino_embedder import OpenVinoEmbedder, load_folder
+from workers.embed.probe import probe
 from workers.embed.transformer import transformer
 
 try:  # the extra `openvino`; after workers.embed.graph, which keeps its telemetry out
@@ -29,8 +32,10 @@ try:  # the extra `openvino`; after workers.embed.graph, which keeps its telemet
         AdvancedQuantizationParameters,
         AdvancedSmoothQuantParameters,
     )
-except ImportError:
+except ImportError as error:
     nncf = None
+    if importlib.util.find_spec("nncf"):
+        logging.getLogger("lookalike.embed").warning("nncf is installed and cannot be imported: %s", error)
 
 _LEAST_PICTURES = 36
 _MOST_PICTURES = 450  # more bring the ranges of the activations no nearer
@@ -45,9 +50,11 @@ _BATCH = 4
 @click.argument("folder", type=click.Path(path_type=Path))
 def main(model: str, pictures: Path, folder: Path) -> None:
     try:
-        make(Settings(model=model), pictures, folder)
+        make(Settings(model=model), pictures, folder.resolve())
     except StartError as error:
         raise click.ClickException(error.detail) from error
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error}") from error
 
 
 def make(settings: Settings, pictures: Path, folder: Path) -> None:
@@ -65,13 +72,13 @@ def make(settings: Settings, pictures: Path, folder: Path) -> None:
     seen = np.arange(len(pixels)) % _HELD_OUT > 0
     exact = TorchEmbedder(settings.model, network, "cpu", torch.float32)
     click.echo(f"Quantising {settings.model} on {seen.sum()} pictures.")
-    model = _quantised(network, pixels[seen])
-    _write(model, _note(settings.model, network, int(seen.sum()), exact.card.dimension), folder)
+    graph = _quantised(settings.model, network, pixels[seen])
+    made = _written(graph, _note(settings.model, network, int(seen.sum()), graph), folder)
     click.echo(f"Comparing it with fp32 on the {(~seen).sum()} other pictures.")
-    made = load_folder(Settings(model=str(folder), runtime="openvino", device="cpu"))
     click.echo(_agreement(_vectors(made, pixels[~seen]), _vectors(exact, pixels[~seen])))
+    served = made.card.model_copy(update={"name": str(folder)})
     click.echo(
-        f"LOOKALIKE_MODEL={folder} serves it, as {made.card.fingerprint}. It is a model of its own: a collection "
+        f"LOOKALIKE_MODEL={folder} serves it, as {served.fingerprint}. It is a model of its own: a collection "
         "that began with it stays with it, and one that began with another model refuses it."
     )
 
@@ -79,14 +86,14 @@ def make(settings: Settings, pictures: Path, folder: Path) -> None:
 def _decoded(folder: Path, shape: PixelShape, max_pixels: int) -> np.ndarray:
     """uint8 [N, H, W, 3] of the folder's pictures, in the order of their names; evenly spread where there are many."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    step = max(1, len(files) // _MOST_PICTURES)
     pixels = []
-    with click.progressbar(files[::step][:_MOST_PICTURES], label="Decoding") as chosen:
+    with click.progressbar(_spread(files), label="Decoding") as chosen:
         for path in chosen:
             try:
                 pixels.append(decode(path.read_bytes(), shape, max_pixels).pixels)
-            except ItemError as error:
-                click.echo(f"\nLeft out {path}: {error.detail}", err=True)
+            except (ItemError, OSError) as error:
+                reason = error.detail if isinstance(error, ItemError) else error
+                click.echo(f"\nLeft out {path}: {reason}", err=True)
     if len(pixels) < _LEAST_PICTURES:
         raise StartError(
             f"{folder} holds {len(pixels)} pictures that can be read, and at least {_LEAST_PICTURES} are needed; a few "
@@ -95,9 +102,25 @@ def _decoded(folder: Path, shape: PixelShape, max_pixels: int) -> np.ndarray:
     return np.stack(pixels)
 
 
-def _quantised(network: Network, pixels: np.ndarray) -> Any:
+def _spread(files: list[Path]) -> list[Path]:
+    """As many as are used, from the first to the last."""
+    places = np.linspace(0, len(files) - 1, min(len(files), _MOST_PICTURES)).astype(int)
+    return [files[place] for place in places]
+
+
+def _quantised(name: str, network: Network, pixels: np.ndarray) -> Graph:
+    try:
+        return Graph(_int8(network, pixels), network.shape, network.pooling, network.revision)
+    except Exception as error:  # of OpenVINO's and of NNCF's many kinds
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        raise StartError(
+            f"NNCF cannot make an int8 form of the model {name}: {reason}. Serve the model itself, or take another."
+        ) from error
+
+
+def _int8(network: Network, pixels: np.ndarray) -> Any:
     """The network in int8, but for its first layer, which costs little and brought half of the error."""
-    nncf.set_log_level(30)
+    nncf.set_log_level(logging.WARNING)
     model = trace(network).model
     operations = model.get_ordered_ops()
     convolutions = [op.get_friendly_name() for op in operations if op.get_type_name() == "Convolution"]
@@ -114,25 +137,28 @@ def _quantised(network: Network, pixels: np.ndarray) -> Any:
     )
 
 
-def _note(source: str, network: Network, calibrated_on: int, dimension: int) -> Note:
+def _note(source: str, network: Network, calibrated_on: int, graph: Graph) -> Note:
+    exact = OpenVinoEmbedder(source, graph, torch.float32)
     return Note(
         source=source,
         source_revision=network.revision,
         shape=network.shape,
         pooling=network.pooling,
         calibrated_on=calibrated_on,
-        dimension=dimension,
+        vectors=exact.embed(probe(network.shape)).astype(float).round(6).tolist(),
     )
 
 
-def _write(model: Any, note: Note, folder: Path) -> None:
-    """All of the folder or nothing."""
+def _written(graph: Graph, note: Note, folder: Path) -> OpenVinoEmbedder:
+    """The model as it serves from the folder, of which all is written or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".int8-") as scratch:
         part = Path(scratch) / "model"
         part.mkdir()
-        save(model, note, part)
+        save(graph.model, note, part)
+        made = load_folder(Settings(model=str(part), runtime="openvino", device="cpu"))
         part.rename(folder)
+    return made
 
 
 def _vectors(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:

@@ -20,8 +20,9 @@ _LEAST_RUNG = 8  # below it a device takes as long as for so many
 class StagedForward:
     """Features of pictures, in batches of few fixed shapes, so that kernels are chosen and memory is laid out once.
 
-    A batch waits for its copies and its kernels on a stream of the calling thread, so one thread's copies run
-    beside another's kernels. Bytes are copied, a quarter of the floats, and normalised on the device.
+    On CUDA a batch waits for its copies and its kernels on a stream of the calling thread, so one thread's copies run
+    beside another's kernels; elsewhere batches take turns. Bytes are copied, a quarter of the floats, and normalised
+    on the device.
     """
 
     def __init__(self, network: Network, device: str, dtype: torch.dtype, largest: int) -> None:
@@ -34,7 +35,10 @@ class StagedForward:
         self._on_cuda = device == "cuda"
         self._dtype = dtype
         self.ladder = ladder(largest)
+        self.sizes = sorted({1, largest})  # of the batches that warm it
         self._thread = threading.local()
+        # Metal aborts the process where two threads use it at once.
+        self._turn: AbstractContextManager[object] = nullcontext() if self._on_cuda else threading.Lock()
         if self._on_cuda:
             torch.cuda.synchronize()  # other streams read what this one has written
 
@@ -42,7 +46,11 @@ class StagedForward:
         """uint8 [H, W, 3] each -> float32 [B, D], on the CPU."""
         largest = self.ladder[-1]
         parts = (pictures[start : start + largest] for start in range(0, len(pictures), largest))
-        return torch.cat([self._batch(part) for part in parts])
+        return torch.cat([self._in_turn(part) for part in parts])
+
+    def _in_turn(self, pictures: Sequence[np.ndarray]) -> Tensor:
+        with self._turn:
+            return self._batch(pictures)
 
     def _batch(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Padded to the next rung by what stood in the staging memory before; what becomes of it is cut off."""
