@@ -20,9 +20,9 @@ from benchmarks.variants import Variant
 from shared.settings import Settings
 from workers.decode import decode
 from workers.embed import load_embedder
+from workers.embed.agreement import compare
 
 _BATCH = 16
-_NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -41,33 +41,14 @@ def agreement(way: Variant, model: Path, files: Sequence[Path]) -> Agreement:
     return Agreement(**run_child("benchmarks.agreement", order, **way.environment))
 
 
-def compare(vectors: np.ndarray, exact: np.ndarray) -> Agreement:
-    """Both [N, D], rows of length 1, of the same pictures in the same order."""
-    mean = exact.mean(axis=0)
-    ours, theirs = vectors - mean, exact - mean
-    cosines = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-    shared = [
-        len(set(ours) & set(theirs)) / len(theirs)
-        for ours, theirs in zip(_nearest(vectors), _nearest(exact), strict=True)
-    ]
-    return Agreement(float(cosines.min()), float(np.mean(shared)))
-
-
-def _nearest(vectors: np.ndarray) -> list[list[int]]:
-    """The row numbers of each row's nearest others."""
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -np.inf)
-    nearest: list[list[int]] = np.argsort(-scores, axis=1)[:, :_NEIGHBOURS].tolist()
-    return nearest
-
-
 def _compare_here(files: Sequence[str], model: str) -> Agreement:
     settings = Settings()
     embedder = load_embedder(settings)
     pictures = [decode(Path(file).read_bytes(), embedder.shape, settings.max_pixels).pixels for file in files]
     batches = [np.stack(pictures[start : start + _BATCH]) for start in range(0, len(pictures), _BATCH)]
     vectors = np.concatenate([embedder.embed(list(batch)) for batch in batches])
-    return compare(vectors, np.concatenate(_exact(batches, model)))
+    found = compare(vectors, np.concatenate(_exact(batches, model)))
+    return Agreement(float(found.centred.min()), float(found.neighbours.mean()))
 
 
 def _exact(batches: Sequence[np.ndarray], model: str) -> list[np.ndarray]:

@@ -28,6 +28,17 @@ DTYPES = pytest.mark.parametrize(
 )
 
 
+# What an embedder of 64 x 64 pictures refuses.
+WRONG_BATCHES = {
+    "empty": np.zeros((0, 64, 64, 3), np.uint8),
+    "no batch": np.zeros((64, 64, 3), np.uint8),
+    "another size": np.zeros((1, 64, 32, 3), np.uint8),
+    "channels first": np.zeros((1, 3, 64, 64), np.uint8),
+    "floats": np.zeros((1, 64, 64, 3), np.float32),
+    "two sizes": [np.zeros((64, 64, 3), np.uint8), np.zeros((64, 32, 3), np.uint8)],
+}
+
+
 def settings(model: Path | str, **others: object) -> Settings:
     return Settings(**{"model": str(model), "runtime": "torch", **others})  # type: ignore[arg-type]
 

@@ -83,7 +83,6 @@ class Batcher:
                 # A search's pass stays small; the bulk waits for the next one.
                 line = self._urgent or self._bulk
                 batch = [line.popleft() for _ in range(min(len(line), self._batch_size))]
-                self._changed.notify_all()
                 if batch or self._closed:  # else another model thread was quicker
                     return batch
 

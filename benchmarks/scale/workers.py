@@ -85,7 +85,7 @@ def rows(context: Context) -> list[Row]:
     except Unavailable as error:
         return [Row.not_run(_SECTION, "images/s of 4 workers", str(error))]
     one, *more = ingests
-    return [row for each in more for row in (_whole_row(each, one), _steady_row(each, one))]
+    return [row for each in more for row in _rows_of(each, one)]
 
 
 def _measure(context: Context, images: int) -> list[Ingest]:
@@ -107,30 +107,24 @@ def _note(each: Ingest) -> str:
     )
 
 
-def _target(each: Ingest) -> float:
-    return 0.95 * each.workers
-
-
-def _whole_row(each: Ingest, one: Ingest) -> Row:
-    return Row(
-        _SECTION,
-        f"images/s of {each.workers} workers ÷ 1, whole job",
-        each.rate,
-        one.rate,
-        "images/s",
+def _rows_of(each: Ingest, one: Ingest) -> list[Row]:
+    whole = (
         f"{each.images:,} JPEGs, a model that sleeps {SECONDS_AN_IMAGE * 1000:.0f} ms an image; "
-        f"{_note(each)}; {_note(one)}",
-        at_least=_target(each),
+        f"{_note(each)}; {_note(one)}"
     )
-
-
-def _steady_row(each: Ingest, one: Ingest) -> Row:
-    return Row(
-        _SECTION,
-        f"images/s of {each.workers} workers ÷ 1, steady",
-        each.steady,
-        one.steady,
-        "images/s",
-        "while all of them are at work: without the job's start and its tail",
-        at_least=_target(each),
-    )
+    steady = "while all of them are at work: without the job's start and its tail"
+    return [
+        Row(
+            _SECTION,
+            f"images/s of {each.workers} workers ÷ 1, {span}",
+            ours,
+            theirs,
+            "images/s",
+            note,
+            at_least=0.95 * each.workers,
+        )
+        for span, ours, theirs, note in (
+            ("whole job", each.rate, one.rate, whole),
+            ("steady", each.steady, one.steady, steady),
+        )
+    ]

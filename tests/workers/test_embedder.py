@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from shared.errors import OutOfMemory
-from tests.embedding import embed, encoded, exact, noise, settings, texture
+from tests.embedding import WRONG_BATCHES, embed, encoded, exact, noise, settings, texture
 from workers.embed.embedder import TorchEmbedder
 from workers.embed.transformer import transformer
 
@@ -54,17 +54,7 @@ def test_many_threads_embed_what_one_does_with_one_torch_thread_each(small_model
     assert {torch_threads for _, torch_threads in together} == {1}
 
 
-@pytest.mark.parametrize(
-    "batch",
-    [
-        np.zeros((0, 64, 64, 3), np.uint8),
-        np.zeros((64, 64, 3), np.uint8),
-        np.zeros((1, 64, 32, 3), np.uint8),
-        np.zeros((1, 3, 64, 64), np.uint8),
-        np.zeros((1, 64, 64, 3), np.float32),
-    ],
-    ids=["empty", "no batch", "another size", "channels first", "floats"],
-)
+@pytest.mark.parametrize("batch", WRONG_BATCHES.values(), ids=WRONG_BATCHES)
 def test_a_batch_of_another_shape_is_refused(small_model: Path, batch: np.ndarray) -> None:
     with pytest.raises(ValueError, match="A batch is uint8"):
         exact(small_model).embed(batch)

@@ -14,7 +14,7 @@ import torch
 
 from shared.errors import OutOfMemory, StartError
 from shared.settings import Settings
-from tests.embedding import with_openvino
+from tests.embedding import WRONG_BATCHES, with_openvino
 from tests.models import make_vit
 from tests.photographs import make_photographs, make_pixels
 from workers.embed.embedder import TorchEmbedder
@@ -155,18 +155,7 @@ def test_threads_stay_few(vit: Network) -> None:
     assert len(_tasks()) - before <= 4 * cores() + 2
 
 
-@pytest.mark.parametrize(
-    "batch",
-    [
-        np.zeros((0, 64, 64, 3), np.uint8),
-        np.zeros((64, 64, 3), np.uint8),
-        np.zeros((1, 64, 32, 3), np.uint8),
-        np.zeros((1, 3, 64, 64), np.uint8),
-        np.zeros((1, 64, 64, 3), np.float32),
-        [np.zeros((64, 64, 3), np.uint8), np.zeros((64, 32, 3), np.uint8)],
-    ],
-    ids=["empty", "no batch", "another size", "channels first", "floats", "two sizes"],
-)
+@pytest.mark.parametrize("batch", WRONG_BATCHES.values(), ids=WRONG_BATCHES)
 def test_a_batch_of_another_shape_is_refused(embedder: OpenVinoEmbedder, batch: np.ndarray) -> None:
     with pytest.raises(ValueError, match="A batch is uint8"):
         embedder.embed(batch)

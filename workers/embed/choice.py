@@ -33,8 +33,7 @@ def load_embedder(settings: Settings) -> Embedder:
     else:
         device = choose_device(settings)
         _check_runtime(settings, device)
-        network = lite2.lite2() if settings.model == lite2.NAME else transformer(settings)
-        embedder = _fastest(settings, network, device)
+        embedder = _fastest(settings, load_network(settings), device)
     _log.info(
         "model %s (%d dimensions) by %s on %s in %s, one CPU thread a forward",
         embedder.card.fingerprint,
@@ -44,6 +43,11 @@ def load_embedder(settings: Settings) -> Embedder:
         str(embedder.dtype).removeprefix("torch."),
     )
     return embedder
+
+
+def load_network(settings: Settings) -> Network:
+    """The network that the settings name, in fp32 on the CPU. StartError says what to change."""
+    return lite2.lite2() if settings.model == lite2.NAME else transformer(settings)
 
 
 def choose_device(settings: Settings) -> str:

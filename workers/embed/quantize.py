@@ -18,13 +18,13 @@ import torch
 from shared.errors import ItemError, StartError
 from shared.settings import Settings
 from workers.decode import PixelShape, decode
-from workers.embed import lite2
+from workers.embed.agreement import NEIGHBOURS, Agreement, compare
+from workers.embed.choice import load_network
 from workers.embed.embedder import Embedder, TorchEmbedder
 from workers.embed.graph import AVAILABLE, Graph, Note, save, trace
 from workers.embed.network import Network
 from workers.embed.openvino_embedder import OpenVinoEmbedder, load_folder
 from workers.embed.probe import probe
-from workers.embed.transformer import transformer
 
 try:  # the extra `openvino`; after workers.embed.graph, which keeps its telemetry out
     import nncf
@@ -40,7 +40,6 @@ except ImportError as error:
 _LEAST_PICTURES = 36
 _MOST_PICTURES = 450  # more bring the ranges of the activations no nearer
 _HELD_OUT = 3  # every third picture calibrates nothing, so that the agreement is of pictures not seen
-_NEIGHBOURS = 10
 _BATCH = 4
 
 
@@ -67,7 +66,7 @@ def make(settings: Settings, pictures: Path, folder: Path) -> None:
     if folder.exists():
         raise StartError(f"{folder} exists. Name a folder that does not, or remove it.")
     torch.set_num_threads(1)
-    network = lite2.lite2() if settings.model == lite2.NAME else transformer(settings)
+    network = load_network(settings)
     pixels = _decoded(pictures, network.shape, settings.max_pixels)
     seen = np.arange(len(pixels)) % _HELD_OUT > 0
     exact = TorchEmbedder(settings.model, network, "cpu", torch.float32)
@@ -75,7 +74,7 @@ def make(settings: Settings, pictures: Path, folder: Path) -> None:
     graph = _quantised(settings.model, network, pixels[seen])
     made = _written(graph, _note(settings.model, network, int(seen.sum()), graph), folder)
     click.echo(f"Comparing it with fp32 on the {(~seen).sum()} other pictures.")
-    click.echo(_agreement(_vectors(made, pixels[~seen]), _vectors(exact, pixels[~seen])))
+    click.echo(_said(compare(_vectors(made, pixels[~seen]), _vectors(exact, pixels[~seen]))))
     served = made.card.model_copy(update={"name": str(folder)})
     click.echo(
         f"LOOKALIKE_MODEL={folder} serves it, as {served.fingerprint}. It is a model of its own: a collection "
@@ -167,29 +166,13 @@ def _vectors(embedder: Embedder, pixels: np.ndarray) -> np.ndarray:
     )
 
 
-def _agreement(ours: np.ndarray, exact: np.ndarray) -> str:
-    mean = exact.mean(axis=0)
-    plain, centred = _cosines(ours, exact), _cosines(ours - mean, exact - mean)
-    shared = [
-        len(set(mine) & set(theirs)) for mine, theirs in zip(_nearest(ours), _nearest(exact), strict=True)
-    ]
+def _said(found: Agreement) -> str:
+    plain, centred, neighbours = found.plain, found.centred, NEIGHBOURS * found.neighbours
     return (
         f"Agreement with fp32: cosine {plain.min():.5f} at least, {plain.mean():.5f} on average; less the mean "
-        f"vector, {centred.min():.5f} and {centred.mean():.5f}; of the ten nearest, {np.mean(shared):.1f} are the same."
+        f"vector, {centred.min():.5f} and {centred.mean():.5f}; of the ten nearest, {neighbours.mean():.1f} are the "
+        "same."
     )
-
-
-def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray((one * other).sum(axis=1) / lengths)
-
-
-def _nearest(vectors: np.ndarray) -> list[list[int]]:
-    """The numbers of each row's nearest others."""
-    scores = vectors @ vectors.T
-    np.fill_diagonal(scores, -np.inf)
-    nearest: list[list[int]] = np.argsort(-scores, axis=1)[:, :_NEIGHBOURS].tolist()
-    return nearest
 
 
 if __name__ == "__main__":

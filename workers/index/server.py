@@ -30,9 +30,8 @@ from workers.index.refusals import (
 
 _METADATA = "lookalike"
 _TIMEOUT = 30  # seconds
-_CANDIDATES = (
-    256  # of the graph's search: with Qdrant's own 100, one of the ten nearest in twenty is missed at 100,000
-)
+# Of the graph's search: with Qdrant's own 100, one of the ten nearest in twenty is missed at 100,000 vectors.
+_CANDIDATES = 256
 _BATCH_BYTES = 4 * 2**20  # Qdrant takes 32 MB in one request; smaller ones hold up its other work less
 
 _T = TypeVar("_T", bound=BaseModel)
