@@ -57,6 +57,13 @@ class QdrantServer:
             )
         _wait_until_ready(self.url, self._process, log)
 
+    @property
+    def pid(self) -> int:
+        """Its process. RuntimeError where it was never started."""
+        if self._process is None:
+            raise RuntimeError("this server was not started")
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL. What it stored stays for the next start."""
         if self._process:

@@ -30,7 +30,7 @@ from benchmarks.scale.vectors import BLOCK, DIMENSION, Clusters, Truth
 from demo.stack import ROOT
 from shared.contract import SYSTEM_KEY, ModelCard
 from shared.errors import IndexUnavailable
-from tests.qdrant_server import Unavailable, qdrant_server
+from tests.qdrant_server import Unavailable, mortal_qdrant_server
 from workers.index.interface import Index, Point
 from workers.index.server import ServerIndex
 from workers.index.store_client import StoreClient
@@ -227,18 +227,17 @@ def measure_server(context: Context, sizes: Sequence[int]) -> Iterator[Stage]:
     clusters = Clusters()
     truth = Truth(clusters.queries(QUERIES))
     size = 0
-    with qdrant_server() as url:
-        index = ServerIndex(url)
+    with mortal_qdrant_server() as server:
+        index = ServerIndex(server.url)
         index.create(_NAME, _CARD)
-        [process] = [child for child in psutil.Process().children() if child.name() == "qdrant"]
-        engine = Engine(index, process)
+        engine = Engine(index, psutil.Process(server.pid))
         for wanted in sizes:
             growth = grow(engine, range(size // BLOCK, wanted // BLOCK), clusters, truth)
             yield Stage("Qdrant server", wanted, "as loaded", ask(engine, truth), growth)
             size = wanted
             if wanted <= LARGEST_GRAPH:
                 context.say(f"waiting for the server's graph of {wanted:,} vectors")
-                seconds = _await_indexed(url)
+                seconds = _await_indexed(server.url)
                 yield Stage("Qdrant server", wanted, "indexed", ask(engine, truth), growth, seconds)
         index.close()
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from benchmarks.context import Context
 from benchmarks.scale.engines import Stage, measure_embedded, measure_server
 from benchmarks.scale.vectors import BLOCK
-from tests.qdrant_server import Unavailable
+from tests.qdrant_server import Unavailable, qdrant_server
 
 
 @pytest.fixture
@@ -36,7 +36,8 @@ def test_the_embedded_store_is_measured_as_shipped_and_optimised(context: Contex
 
 def test_the_server_is_measured_as_loaded_and_indexed(context: Context) -> None:
     try:
-        loaded, indexed = measure_server(context, [BLOCK])
+        with qdrant_server():  # another of this process is not taken for it
+            loaded, indexed = measure_server(context, [BLOCK])
     except Unavailable as error:
         if os.environ.get("CI"):
             raise
