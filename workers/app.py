@@ -70,7 +70,7 @@ def _start(sender: Any, **_: object) -> None:
     if "search" not in queues:
         # Bulk work yields the processor to searches on the same machine.
         os.nice(5)
-    log.info("serves %s with %s", ", ".join(queues), parts().embedder.card.fingerprint)
+    log.info("serves %s with %s", ", ".join(queues), parts().models.default.card.fingerprint)
 
 
 @signals.worker_ready.connect

@@ -19,6 +19,16 @@ def get(index: Index, name: str) -> dict[str, Any]:
     return _describe(index, collection)
 
 
+def find_or_make(index: Index, name: str, card: ModelCard) -> Collection:
+    """A collection as it stands, whatever its model, or a new one under `card`."""
+    collection = index.find(name)
+    while collection is None:
+        with suppress(ModelMismatch):  # another worker made it just now
+            index.create(name, card)
+        collection = index.find(name)
+    return collection
+
+
 def list_all(index: Index) -> list[dict[str, Any]]:
     """Every collection, by name."""
     listed = []

@@ -14,10 +14,12 @@ import numpy as np
 from shared.contract import SYSTEM_KEY, Chunk, ChunkReport, Item, ItemOutcome, PutOff
 from shared.errors import FailureCode, ItemError
 from shared.settings import Settings
+from workers.collections import find_or_make
 from workers.decode import Picture
 from workers.hosts import NoTurn
-from workers.index.interface import Point
+from workers.index.interface import Collection, Point
 from workers.lease import LeaseState
+from workers.models import Model
 from workers.parts import Parts
 
 # A server that wants more than this keeps nobody waiting: its items fail, to be tried again when a person says so.
@@ -42,18 +44,31 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
     reported. `lease` renews the chunk's lease and says what became of it. Items whose fault may pass by itself are
     put off, to be fetched again.
     """
-    parts.index.create(chunk.collection, parts.embedder.card)
-    standing = parts.index.retrieve(chunk.collection, [item.id for item in chunk.items])
-    prepared = list(
-        zip(
-            chunk.items,
-            parts.pool.map(lambda item: _prepare(item, standing.get(item.id), parts), chunk.items),
-            strict=True,
-        )
-    )
+    collection = find_or_make(parts.index, chunk.collection, parts.models.default.card)
+    standing = parts.index.retrieve(collection.key, [item.id for item in chunk.items])
+    with parts.models.of(collection.card) as model:
+        prepared = _prepare_all(chunk, standing, model, parts)
+        return _write(chunk, collection, standing, prepared, parts, lease)
+
+
+def _prepare_all(
+    chunk: Chunk, standing: dict[str, Point], model: Model, parts: Parts
+) -> list[tuple[Item, Prepared | ItemError]]:
+    ready = parts.pool.map(lambda item: _prepare(item, standing.get(item.id), model, parts), chunk.items)
+    return list(zip(chunk.items, ready, strict=True))
+
+
+def _write(
+    chunk: Chunk,
+    collection: Collection,
+    standing: dict[str, Point],
+    prepared: list[tuple[Item, Prepared | ItemError]],
+    parts: Parts,
+    lease: Callable[[], LeaseState],
+) -> ChunkReport | None:
     put_off = Patience(chunk, parts.settings).put_off(prepared)
     waiting = {item.id for later in put_off for item in later.items}
-    writes = Writes(chunk, standing, parts.embedder.card.fingerprint)
+    writes = Writes(chunk, standing, collection.card.fingerprint)
     for item, ready in prepared:
         if item.id not in waiting:
             writes.add(item, ready)
@@ -63,9 +78,9 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
         case "cancelled":
             return _all_cancelled(chunk)
     if writes.points:
-        parts.index.upsert(chunk.collection, list(writes.points.values()))
+        parts.index.upsert(collection.key, list(writes.points.values()))
     if writes.payloads:
-        parts.index.set_payloads(chunk.collection, writes.payloads)
+        parts.index.set_payloads(collection.key, writes.payloads)
     return ChunkReport(chunk, writes.outcomes, put_off)
 
 
@@ -182,16 +197,16 @@ class Writes:
         }
 
 
-def _prepare(item: Item, standing: Point | None, parts: Parts) -> Prepared | ItemError:
+def _prepare(item: Item, standing: Point | None, model: Model, parts: Parts) -> Prepared | ItemError:
     """Fetch, and where the bytes are new, decode and line up for the model. Runs on the fetch threads."""
     try:
         if item.refused:
             raise ItemError(item.refused.code, item.refused.detail)
         data = _read(item, parts)
         sha256 = hashlib.sha256(data).hexdigest()
-        if standing and _is_same(standing, sha256, parts.embedder.card.fingerprint):
+        if standing and _is_same(standing, sha256, model.card.fingerprint):
             return Prepared(item, sha256, len(data))
-        picture, vector = parts.line_up(data)
+        picture, vector = model.line_up(data)
         return Prepared(item, sha256, len(data), picture, vector)
     except ItemError as error:
         return error

@@ -58,17 +58,12 @@ def _vector(query: Query, collection: Collection, parts: Parts, took: Stopwatch)
         return _given_vector(query.vector, collection)
     if query.id is not None:
         return _standing_vector(query.id, collection, parts)
-    if collection.card != parts.embedder.card:
-        raise RequestError(
-            RequestCode.MODEL_UNAVAILABLE,
-            f"Collection `{collection.name}` stands under `{collection.card.fingerprint}`, and this worker runs "
-            f"`{parts.embedder.card.fingerprint}`. Search by `id` or `vector`, or start a worker with that model.",
-        )
-    with took.of("fetch"):
-        data = _query_bytes(query, parts)
-    with took.of("embed"):
-        _, vector = parts.line_up(data, urgent=True)
-        return vector.result()
+    with parts.models.of(collection.card) as model:
+        with took.of("fetch"):
+            data = _query_bytes(query, parts)
+        with took.of("embed"):
+            _, vector = model.line_up(data, urgent=True)
+            return vector.result()
 
 
 def _given_vector(values: list[float], collection: Collection) -> np.ndarray:
@@ -83,7 +78,7 @@ def _given_vector(values: list[float], collection: Collection) -> np.ndarray:
 
 
 def _standing_vector(id: str, collection: Collection, parts: Parts) -> np.ndarray:
-    point = parts.index.retrieve(collection.name, [id], vectors=True).get(id)
+    point = parts.index.retrieve(collection.key, [id], vectors=True).get(id)
     if point is None or point.vector is None:
         raise no_image(collection.name, id)
     return point.vector
@@ -102,7 +97,7 @@ def _query_bytes(query: Query, parts: Parts) -> bytes | bytearray:
 def _nearest(query: Query, collection: Collection, vector: np.ndarray, parts: Parts) -> list[Hit]:
     _index_filtered_fields(query.filter, collection, parts)
     points = parts.index.query(
-        collection.name,
+        collection.key,
         vector,
         filter=_without_itself(query.filter, query.id),
         limit=query.limit,
@@ -133,7 +128,7 @@ def _index_filtered_fields(filter: Filter | None, collection: Collection, parts:
     """A filter on a field makes its payload index, if none stands (API.md)."""
     wanted = {field: type for field, type in filtered_fields(filter or {}) if field not in collection.indexes}
     if wanted and len(collection.indexes) + len(wanted) <= _MOST_INDEXES:
-        parts.index.ensure_indexes(collection.name, wanted)
+        parts.index.ensure_indexes(collection.key, wanted)
 
 
 def filtered_fields(filter: Filter) -> Iterator[tuple[str, FieldType]]:

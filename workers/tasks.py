@@ -158,7 +158,7 @@ def get_collection(name: str) -> Any:
 @_answers(contract.PUT_COLLECTION)
 def put_collection(name: str, model: str | None, indexes: dict[str, Any]) -> Any:
     """Make a collection, or find it."""
-    return collections.put(parts().index, parts().embedder.card, name, model, indexes)
+    return collections.put(parts().index, parts().models.default.card, name, model, indexes)
 
 
 @_answers(contract.DELETE_COLLECTION)

@@ -21,6 +21,7 @@ from workers.embed import Embedder, load_embedder
 from workers.fetch import Fetcher
 from workers.index.edge import EdgeIndex
 from workers.lease import Leases
+from workers.models import Model, Models
 from workers.parts import Parts
 from workers.rows import Rows
 from workers.turns import Turns
@@ -82,10 +83,14 @@ def parts(
         uploads=Uploads(redis_client, settings),
         index=EdgeIndex(tmp_path / "index"),
         fetcher=Fetcher(settings),
-        rows=rows,
-        decoders=Decoders(settings, embedder.shape, rows),
-        embedder=embedder,
-        batcher=Batcher(embedder, batch_size=8, threads=1),
+        models=Models(
+            Model(
+                embedder,
+                rows,
+                Decoders(settings, embedder.shape, rows),
+                Batcher(embedder, batch_size=8, threads=1),
+            )
+        ),
         pool=ThreadPoolExecutor(8),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.contract import Chunk, ChunkReport, Item, Refusal, point_id
-from shared.errors import FailureCode, ModelMismatch
+from shared.errors import FailureCode, RequestError
 from tests.image_server import ImageServer, jpeg
 from workers.hosts import NoTurn
 from workers.ingest import exhausted, ingest
@@ -54,16 +54,16 @@ def test_an_image_stands_with_its_payload_and_what_the_system_adds(parts: Parts,
         600,
         450,
     )
-    assert (added["format"], added["model"]) == ("jpeg", parts.embedder.card.fingerprint)
+    assert (added["format"], added["model"]) == ("jpeg", parts.models.default.embedder.card.fingerprint)
 
 
 def test_the_same_again_is_unchanged_without_a_forward_pass(parts: Parts, images: ImageServer) -> None:
     items = [item(images, f"/jpeg/{n}.jpg") for n in range(5)]
     run(chunk_of(*items), parts)
-    embedded = parts.embedder.pictures  # type: ignore[attr-defined]
+    embedded = parts.models.default.embedder.pictures  # type: ignore[attr-defined]
     assert embedded == 5
     assert statuses(run(chunk_of(*items, job="job_b"), parts)) == ["unchanged"] * 5
-    assert parts.embedder.pictures == embedded  # type: ignore[attr-defined]
+    assert parts.models.default.embedder.pictures == embedded  # type: ignore[attr-defined]
     assert parts.index.count("shop") == 5
 
 
@@ -90,9 +90,9 @@ def test_a_second_run_of_a_chunk_that_died_before_its_report_counts_its_own_work
 ) -> None:
     chunk = chunk_of(*[item(images, f"/jpeg/{n}.jpg") for n in range(3)])
     run(chunk, parts)
-    embedded = parts.embedder.pictures  # type: ignore[attr-defined]
+    embedded = parts.models.default.embedder.pictures  # type: ignore[attr-defined]
     assert statuses(run(replace(chunk, attempt=2), parts)) == ["indexed"] * 3
-    assert parts.embedder.pictures == embedded  # type: ignore[attr-defined]
+    assert parts.models.default.embedder.pictures == embedded  # type: ignore[attr-defined]
 
 
 def test_each_bad_picture_has_its_code_and_the_good_ones_are_indexed(
@@ -164,9 +164,9 @@ def test_nothing_is_written_or_reported_once_the_lease_is_lost(parts: Parts, ima
 
 
 def test_a_collection_under_another_model_is_refused_whole(parts: Parts, images: ImageServer) -> None:
-    other = parts.embedder.card.model_copy(update={"revision": "another"})
+    other = parts.models.default.embedder.card.model_copy(update={"revision": "another"})
     parts.index.create("shop", other)
-    with pytest.raises(ModelMismatch):
+    with pytest.raises(RequestError, match="needs the model"):
         ingest(chunk_of(item(images, "/jpeg/1.jpg")), parts, lease=lambda: "held")
     assert parts.index.count("shop") == 0
 

@@ -124,7 +124,7 @@ def test_a_collection_that_does_not_stand_is_said_so(parts: Parts) -> None:
 
 
 def test_a_picture_is_not_searched_under_another_model(parts: Parts) -> None:
-    parts.index.create("shop", parts.embedder.card.model_copy(update={"revision": "another"}))
+    parts.index.create("shop", parts.models.default.embedder.card.model_copy(update={"revision": "another"}))
     answer = ask(parts, upload=parts.uploads.park_for_search(b"x"))
     assert answer["problem"]["code"] == "model_unavailable"
 

@@ -132,7 +132,7 @@ def test_a_worker_whose_model_broke_ends_and_costs_no_attempt(
 
     reasons: list[str] = []
     monkeypatch.setattr(tasks, "end", reasons.append)
-    monkeypatch.setattr(running.embedder, "embed", break_down)
+    monkeypatch.setattr(running.models.default.embedder, "embed", break_down)
     job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
     tasks.ingest_chunk(job, 1)
     assert "device-side assert" in reasons[0]
@@ -149,7 +149,7 @@ def test_a_worker_that_stops_claims_nothing_more(running: Parts, images: ImageSe
 def test_a_collection_under_another_model_fails_its_items_at_once(
     running: Parts, images: ImageServer
 ) -> None:
-    card = running.embedder.card.model_copy(update={"name": "another"})
+    card = running.models.default.embedder.card.model_copy(update={"name": "another"})
     running.index.create("shop", card)
     job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
     tasks.ingest_chunk(job, 1)

@@ -26,6 +26,11 @@ class Collection:
     card: ModelCard
     indexes: dict[str, FieldType] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str:
+        """The name under which this very version is written and asked, whatever becomes of the name meanwhile."""
+        return self.name
+
 
 @dataclass(frozen=True)
 class Point:
