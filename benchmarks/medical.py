@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset, Image, disable_progress_bars  # type: ignore[import-untyped]
+from datasets import Dataset, Image, disable_progress_bars
 from qdrant_client import QdrantClient
 from qdrant_client.models import Batch, Distance, VectorParams
 from transformers import ViTModel

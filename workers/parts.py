@@ -55,6 +55,7 @@ def build_parts(settings: Settings) -> Parts:
     client = connect_redis(settings)
     ledger = Ledger(client, settings)
     settings = planned(settings, choose_device(settings))
+    models = Models(load_model(settings))
     return Parts(
         settings=settings,
         redis=client,
@@ -62,7 +63,7 @@ def build_parts(settings: Settings) -> Parts:
         uploads=Uploads(client, settings),
         index=open_index(settings),
         fetcher=Fetcher(settings),
-        models=Models(load_model(settings)),
+        models=models,
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),

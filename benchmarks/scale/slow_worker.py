@@ -13,7 +13,7 @@ import numpy as np
 
 from shared.contract import ModelCard
 from shared.settings import Settings
-from workers import parts
+from workers import models
 from workers.app import app
 from workers.decode import PixelShape
 from workers.embed import Embedder
@@ -44,4 +44,4 @@ def _sleeping(settings: Settings) -> Embedder:
     return SleepingEmbedder()
 
 
-parts.load_embedder = _sleeping  # before a worker starts, which is when it loads its model
+models.load_embedder = _sleeping  # before a worker starts, which is when it loads its model
