@@ -2,7 +2,8 @@
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 OMP_NUM_THREADS=1
 WORKDIR /app
-RUN useradd --create-home --uid 10001 lookalike
+# A volume takes its owner from the folder that it covers.
+RUN useradd --create-home --uid 10001 lookalike && install -d -o lookalike -g lookalike /home/lookalike/files
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY shared shared
 COPY api api
@@ -18,7 +19,6 @@ CMD ["python", "-m", "gunicorn", "--config", "python:api.server", "--workers", "
 
 FROM base AS worker
 RUN pip install --constraint requirements.lock ".[worker]"
-# A volume takes its owner from the folder that it covers.
 RUN install -d -o lookalike -g lookalike /home/lookalike/models
 USER lookalike
 # Model files are kept between starts when a volume is mounted here.

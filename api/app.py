@@ -9,16 +9,18 @@ from flask import Flask, Response, g, request
 
 from api import limits
 from api.access import guard
-from api.arguments import WholePath
+from api.arguments import VersionNumber, WholePath
 from api.collections import collections
 from api.docs import docs, swagger_ui
 from api.headers import HEADERS
 from api.health import health
 from api.images import images
+from api.imports import imports
 from api.jobs import jobs
 from api.parts import build_parts
 from api.problems import answer_errors
 from api.searches import searches
+from api.versions import versions
 from shared.settings import Settings
 from shared.telemetry import log_to_stderr
 
@@ -38,12 +40,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # ids are often URLs
-    app.url_map.converters["whole"] = WholePath
+    app.url_map.converters.update(whole=WholePath, version=VersionNumber)
     app.extensions["lookalike"] = build_parts(settings)
     app.before_request(_name_the_request)
     guard(app, settings)
     answer_errors(app)
-    for resource in (collections, images, jobs, searches, health, docs, swagger_ui):
+    for resource in (collections, images, imports, jobs, searches, versions, health, docs, swagger_ui):
         app.register_blueprint(resource)
     app.after_request(_finish)
     return app

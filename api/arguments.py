@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from flask import request
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, IntegerConverter, Map
 
 from api import limits
 from api.filters import checked_filter
@@ -22,6 +22,13 @@ class WholePath(BaseConverter):
     part_isolating = False
 
 
+class VersionNumber(IntegerConverter):
+    """The number of a version; what is none is not found."""
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map, min=1, max=limits.MAX_VERSION)
+
+
 def collection_name(name: str) -> str:
     """`name`, if a collection may be called so."""
     if not limits.COLLECTION_NAME.fullmatch(name):
@@ -31,6 +38,11 @@ def collection_name(name: str) -> str:
             "and a letter or digit first.",
         )
     return name
+
+
+def collection_key(name: str) -> str:
+    """`name`, if a collection may be called so, or one of its versions: `shop@2`."""
+    return name if limits.COLLECTION_KEY.fullmatch(name) else collection_name(name)
 
 
 def limit(default: int = limits.PAGE) -> int:
@@ -44,6 +56,14 @@ def limit(default: int = limits.PAGE) -> int:
             RequestCode.INVALID_REQUEST, f"`limit` must be a whole number from 1 to {limits.MAX_PAGE:,}."
         )
     return int(given)
+
+
+def flag(name: str) -> bool:
+    """`?<name>=`, true or false; false where it is not given."""
+    given = request.args.get(name, "") or "false"
+    if given not in ("true", "false"):
+        raise RequestError(RequestCode.INVALID_REQUEST, f"`{name}` must be true or false.")
+    return given == "true"
 
 
 def cursor() -> str | None:

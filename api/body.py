@@ -16,9 +16,11 @@ from api import arguments, limits
 from api.json_text import parse_json
 from api.lists import json_items, ndjson_items
 from api.problems import Later, Unprocessable, not_built
-from api.table import Layout, table_items
+from api.sync import SYNC_FIELDS
+from api.table import table_items
 from shared.contract import Item
 from shared.errors import RequestCode, RequestError
+from shared.rows import Layout
 from shared.settings import Settings
 
 _BOM = b"\xef\xbb\xbf"
@@ -30,7 +32,7 @@ _DELIMITERS = {"text/csv": ",", "text/tab-separated-values": "\t"}
 
 def read_items(settings: Settings) -> Iterator[Item]:
     """The items of this request's body, as they arrive. RequestError says which line or item is wrong."""
-    arguments.only(("url_column", "id_column", "separator"))
+    arguments.only(("url_column", "id_column", "group_column", "separator", "prices", *SYNC_FIELDS))
     kind, most = request.mimetype, settings.max_item_bytes
     if kind not in ("application/json", *_NDJSON, *_DELIMITERS):
         raise _unsupported("application/json, application/x-ndjson or text/csv")
@@ -38,7 +40,7 @@ def read_items(settings: Settings) -> Iterator[Item]:
     if not body.peek(1):
         return iter(())
     if kind in _DELIMITERS:
-        return table_items(body, most, _layout(_DELIMITERS[kind]))
+        return table_items(body, most, _layout(), _DELIMITERS[kind])
     return ndjson_items(body, most) if kind in _NDJSON else json_items(body, most)
 
 
@@ -79,6 +81,16 @@ def read_images(settings: Settings) -> list[FileStorage]:
                 f"`{(image.filename or '')[:200]}` has {size:,} bytes, {settings.fetch_max_bytes:,} are allowed.",
             )
     return images
+
+
+def read_feeds() -> list[FileStorage]:
+    """The `file` parts of this multipart request."""
+    feeds = _files().getlist("file")
+    if not feeds:
+        raise Unprocessable(
+            RequestCode.INVALID_BODY, "There is no `file` part with a file name; send `file=@feed.csv`."
+        )
+    return feeds
 
 
 def read_part(name: str) -> Any:
@@ -138,13 +150,14 @@ def _parsed(data: bytes, what: str) -> Any:
         raise RequestError(RequestCode.INVALID_BODY, f"{what} is not JSON: {error}.") from error
 
 
-def _layout(delimiter: str) -> Layout:
+def _layout() -> Layout:
     given = request.args
     return Layout(
         url_column=given.get("url_column") or "url",
         id_column=given.get("id_column") or None,
+        group_column=given.get("group_column") or None,
         separator=given.get("separator") or None,
-        delimiter=delimiter,
+        prices=[name for part in given.get("prices", "").split(",") if (name := part.strip())],
     )
 
 

@@ -24,7 +24,7 @@ def list_all() -> Any:
 
 @collections.get("/v1/collections/<name>")
 def get(name: str) -> Any:
-    return ask(GET_COLLECTION, arguments.collection_name(name))
+    return ask(GET_COLLECTION, arguments.collection_key(name))
 
 
 @collections.put("/v1/collections/<name>")
@@ -33,7 +33,7 @@ def put(name: str) -> Any:
     given = read_object(may_be_empty=True)
     if unknown := given.keys() - {"model", "indexes"}:
         raise _invalid(f"`{min(unknown)[:100]}` is not a field of a collection; there are model and indexes.")
-    answer = ask(PUT_COLLECTION, name, _model(given.get("model")), _indexes(given.get("indexes")))
+    answer = ask(PUT_COLLECTION, name, model_name(given.get("model")), _indexes(given.get("indexes")))
     location = {"Location": url_for("collections.get", name=name)}
     return jsonify(answer["collection"]), 201 if answer["created"] else 200, location
 
@@ -50,13 +50,14 @@ def delete(name: str) -> Any:
 
 @collections.get("/v1/collections/<name>/facets/<whole:field>")
 def facets(name: str, field: str) -> Any:
-    arguments.collection_name(name)
+    arguments.collection_key(name)
     if len(field) > limits.MAX_FIELD_LENGTH:
         raise _invalid(f"A field's name has at most {limits.MAX_FIELD_LENGTH} characters.")
     return ask(GET_FACETS, name, field, arguments.filter_argument(), arguments.limit(limits.FACET_VALUES))
 
 
-def _model(given: Any) -> str | None:
+def model_name(given: Any) -> str | None:
+    """The `model` of a body."""
     if given is not None and not (isinstance(given, str) and 0 < len(given) <= limits.MAX_MODEL_LENGTH):
         raise _invalid(f"`model` must be a string of 1 to {limits.MAX_MODEL_LENGTH} characters.")
     return given

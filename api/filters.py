@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,14 +11,19 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from api import limits
+from api.fields import field_path
 from shared.errors import RequestCode, RequestError
+from shared.items import MAX_INTEGER
 
 _CLAUSES = ("must", "should", "must_not")
 _MAX_JSON_DEPTH = 4 * limits.MAX_FILTER_DEPTH + 8  # a filter inside another is at most four levels of JSON
 
 
 def checked_filter(given: Any) -> dict[str, Any]:
-    """`given`, if it is a filter within the limits; RequestError(INVALID_FILTER) says why not."""
+    """`given`, if it is a filter within the limits, with every field as Qdrant spells it.
+
+    RequestError(INVALID_FILTER) says why not.
+    """
     if not isinstance(given, dict):
         raise _invalid("it must be an object with `must`, `should` or `must_not`")
     _check_size(given)
@@ -29,7 +35,52 @@ def checked_filter(given: Any) -> dict[str, Any]:
     if len(conditions) > limits.MAX_FILTER_CONDITIONS:
         raise _invalid(f"it has {len(conditions)} conditions, {limits.MAX_FILTER_CONDITIONS} are allowed")
     _check_fields({condition["key"] for condition in conditions if "key" in condition})
-    return given
+    spelt: dict[str, Any] = _with_paths(given)
+    return spelt
+
+
+def excluding(filter: Any, exclude: Any) -> Any:
+    """`filter`, and none of the values that `exclude` names: `{field: value}` or `{field: [values]}`.
+
+    What is wrong with `filter` is left for `checked_filter`. RequestError(INVALID_REQUEST) says what is with `exclude`.
+    """
+    if not isinstance(exclude, dict):
+        raise _no_exclude(
+            "it must be an object of fields and the value, or list of values, that no hit shall have"
+        )
+    if not exclude or not isinstance(filter, dict):
+        return filter
+    standing = filter.get("must_not") or []
+    conditions = [condition for field, values in exclude.items() for condition in _one_of(field, values)]
+    return {**filter, "must_not": [*(standing if isinstance(standing, list) else [standing]), *conditions]}
+
+
+def _one_of(field: str, given: Any) -> Iterator[dict[str, Any]]:
+    values = given if isinstance(given, list) else [given]
+    words = [value for value in values if isinstance(value, str)]
+    if words:
+        yield {"key": field, "match": {"any": words}}
+    for value in values:
+        if isinstance(value, float) and math.isfinite(value):  # Qdrant matches whole numbers only
+            yield {"key": field, "range": {"gte": value, "lte": value}}
+        elif isinstance(value, int) and -MAX_INTEGER <= value < MAX_INTEGER:  # a bool is one too
+            yield {"key": field, "match": {"value": value}}
+        elif not isinstance(value, str):
+            raise _no_exclude(
+                f"a value of `{field[:100]}` is no text, no number of 64 bits and no truth value"
+            )
+
+
+def _with_paths(value: Any) -> Any:
+    """Every `key` in it as a path to a field."""
+    if isinstance(value, list):
+        return [_with_paths(member) for member in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: field_path(member) if name == "key" and isinstance(member, str) else _with_paths(member)
+        for name, member in value.items()
+    }
 
 
 def _check_fields(fields: set[str]) -> None:
@@ -84,6 +135,10 @@ def _names_a_type(part: int | str) -> bool:
 
 def _too_deep() -> RequestError:
     return _invalid(f"more than {limits.MAX_FILTER_DEPTH} filters stand inside each other")
+
+
+def _no_exclude(why: str) -> RequestError:
+    return RequestError(RequestCode.INVALID_REQUEST, f"`exclude` cannot be used: {why}.")
 
 
 def _invalid(why: str) -> RequestError:

@@ -14,15 +14,18 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from flask import request
 
 from api.access import caller
 from api.parts import parts
 from api.problems import Later
-from shared.contract import Item
+from shared.contract import Message
 from shared.errors import RequestCode, RequestError
 from shared.settings import Settings
+
+Told = TypeVar("Told", bound=Message)
 
 _PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -85,8 +88,8 @@ class Turn:
         if self._record:
             self._take(self._record)
 
-    def read(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items of the body as they pass, and go into its fingerprint. They keep the turn."""
+    def read(self, items: Iterable[Told]) -> Iterator[Told]:
+        """What the body says, item by item, as it passes and goes into its fingerprint. That keeps the turn."""
         if not self._record:
             yield from items
             return

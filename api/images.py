@@ -9,19 +9,23 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from flask import Blueprint
+from flask import Blueprint, Response, request
 from werkzeug.datastructures import FileStorage
 
 from api import arguments
 from api.admission import check_memory
 from api.body import read_images, read_part, refuse_other_parts
-from api.items import payload_refusal
 from api.parts import ask, parts
 from api.submission import accept, accepted
-from shared.contract import DELETE_IMAGE, GET_IMAGE, LIST_IMAGES, Item
+from shared.contract import DELETE_IMAGE, GET_IMAGE, LIST_IMAGES, SYSTEM_KEY, Item
 from shared.errors import RequestCode, RequestError
+from shared.items import payload_refusal
+from shared.thumbnails import Thumbnails
 
 images = Blueprint("images", __name__)
+
+# A day, for what is deleted shall not stand in browsers for ever.
+_LASTING = "private, max-age=86400, immutable"
 
 
 @images.post("/v1/collections/<name>/images")
@@ -36,14 +40,14 @@ def upload(name: str) -> Any:
 
 @images.get("/v1/collections/<name>/images")
 def list_all(name: str) -> Any:
-    arguments.collection_name(name)
-    page = (arguments.filter_argument(), arguments.limit(), arguments.cursor())
+    arguments.collection_key(name)
+    page = (arguments.filter_argument(), arguments.limit(), arguments.cursor(), arguments.flag("vectors"))
     return ask(LIST_IMAGES, name, *page)
 
 
 @images.get("/v1/collections/<name>/images/<whole:id>")
 def get(name: str, id: str) -> Any:
-    return ask(GET_IMAGE, arguments.collection_name(name), id)
+    return ask(GET_IMAGE, arguments.collection_key(name), id)
 
 
 @images.delete("/v1/collections/<name>/images/<whole:id>")
@@ -54,8 +58,22 @@ def delete(name: str, id: str) -> Any:
 
 @images.get("/v1/collections/<name>/images/<whole:id>/thumbnail")
 def thumbnail(name: str, id: str) -> Any:
-    arguments.collection_name(name)
-    raise RequestError(RequestCode.NOT_FOUND, f"No thumbnail is kept of image `{id[:200]}`.")
+    """A small WebP of the picture, to be kept by the client that sees it and by nobody between.
+
+    Asked for by what it shows (`?of=`, as in every `thumbnail` that an answer names) it never changes; else whoever
+    has it asks again with its ETag.
+    """
+    system = ask(GET_IMAGE, arguments.collection_key(name), id)["payload"][SYSTEM_KEY]
+    files, data = parts().files, None
+    if files and system.get("thumbnail"):
+        data = Thumbnails(files).read(name.partition("@")[0], system["sha256"])
+    if data is None:
+        raise RequestError(RequestCode.NOT_FOUND, f"No thumbnail is kept of image `{id[:200]}`.")
+    response = Response(data, mimetype="image/webp")
+    lasting = request.args.get("of") == system["sha256"][:16]
+    response.headers["Cache-Control"] = _LASTING if lasting else "private, no-cache"
+    response.add_etag()
+    return response.make_conditional(request)
 
 
 def _payloads(given: Any, count: int) -> list[Any]:

@@ -1,19 +1,28 @@
-"""One item: what may stand in it, and what of it becomes a failure row instead of harming the others."""
+"""A client's object → one item. What may stand in an item: shared/items.py."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
+import struct
+from base64 import b64decode, b64encode
 from typing import Any
 
 from api import limits
 from api.problems import not_built
-from shared.contract import MAX_ID_LENGTH, Item, Refusal
-from shared.errors import FailureCode, RequestCode, RequestError
+from shared.contract import MAX_ID_LENGTH, Item
+from shared.errors import RequestCode, RequestError
+from shared.items import checked_item, id_refusal, payload_invalid, payload_refusal
 
-_FIELDS = frozenset({"id", "url", "payload"})
-_WEB_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f]+", re.IGNORECASE)
+_FIELDS = frozenset({"id", "url", "payload", "vector", "image", "fingerprint"})
+_IMAGE_FACTS = (
+    "sha256",
+    "width",
+    "height",
+    "format",
+    "bytes",
+    "model",
+)  # that an exported image may bring back
+_FLOAT_BYTES = 4
 
 
 def item_from(raw: Any, place: str, number: int) -> Item:
@@ -32,78 +41,78 @@ def item_from(raw: Any, place: str, number: int) -> Item:
             number,
             f"`{unknown[:100]}` is not a field of an item; the client's own fields go in `payload`",
         )
-    if not isinstance(raw.get("url"), str):
+    if isinstance(raw.get("url"), str):
+        item = checked_item(raw["url"], raw.get("id"), raw.get("payload"))
+    elif raw.get("url") is not None:
+        raise not_an_item(place, number, "`url` must be a string")
+    elif isinstance(raw.get("id"), str) and raw["id"] and raw.get("vector") is not None:
+        item = _item_without_url(raw["id"], raw.get("payload"))
+    else:
         raise not_an_item(
-            place, number, "its `url` is missing" if "url" not in raw else "`url` must be a string"
+            place, number, "its `url` is missing; only one with an `id` and a `vector` needs none"
         )
-    return checked_item(raw["url"], raw.get("id"), raw.get("payload"))
+    return _with_vector(item, raw)
 
 
-def checked_item(url: str, id: Any, payload: Any) -> Item:
-    """An item; what is unusable makes it a refused one, that will fail by itself."""
-    refusal = _url_refusal(url) or _id_refusal(id) or payload_refusal(payload)
-    if refusal is None:
-        return Item(id=id or default_id(url), url=url, payload=payload or {})
-    usable = id if isinstance(id, str) and id else default_id(url)
-    return Item(id=usable[:MAX_ID_LENGTH], url=url[: limits.MAX_URL_LENGTH], refused=refusal)
+def _item_without_url(id: str, payload: Any) -> Item:
+    refusal = id_refusal(id) or payload_refusal(payload)
+    return Item(id=id[:MAX_ID_LENGTH], payload={} if refusal else payload or {}, refused=refusal)
 
 
-def default_id(url: str) -> str:
-    """The URL itself, or its hash where it is longer than an id may be, or empty."""
-    if 0 < len(url) <= MAX_ID_LENGTH:
-        return url
-    return f"url-sha256:{hashlib.sha256(url.encode()).hexdigest()}"
+def _with_vector(item: Item, raw: dict[str, Any]) -> Item:
+    """The item with what it brings from an export; a refused one where that cannot be used."""
+    vector, image, fingerprint = (raw.get(field) for field in ("vector", "image", "fingerprint"))
+    if item.refused or (vector, image, fingerprint) == (None, None, None):
+        return item
+    try:
+        brought = {
+            "vector": _encoded(vector),
+            "image": _facts(image),
+            "fingerprint": _text(fingerprint),
+        }
+    except ValueError as error:
+        return item.model_copy(update={"payload": {}, "refused": payload_invalid(str(error))})
+    return item.model_copy(update=brought)
+
+
+def _encoded(vector: Any) -> str:
+    """A list of numbers, or base64 of little-endian float32 already, as base64. ValueError says what is wrong."""
+    if vector is None:
+        raise ValueError("`image` and `fingerprint` tell of a `vector`, and there is none.")
+    try:
+        data = b64decode(vector, validate=True) if isinstance(vector, str) else _packed(vector)
+    except (ValueError, struct.error, OverflowError) as error:
+        raise ValueError(
+            "`vector` must be a list of finite numbers, or base64 of little-endian float32."
+        ) from error
+    if not data or len(data) % _FLOAT_BYTES or len(data) > _FLOAT_BYTES * limits.MAX_VECTOR_LENGTH:
+        raise ValueError(f"`vector` must have 1 to {limits.MAX_VECTOR_LENGTH:,} float32 numbers.")
+    return b64encode(data).decode()
+
+
+def _packed(values: Any) -> bytes:
+    if not isinstance(values, list):
+        raise ValueError("no list")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError("no number")
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def _facts(image: Any) -> dict[str, Any] | None:
+    if image is not None and not isinstance(image, dict):
+        raise ValueError("`image` must be an object, the `_image` of an exported image.")
+    return {field: image[field] for field in _IMAGE_FACTS if field in image} if image else None
+
+
+def _text(fingerprint: Any) -> str | None:
+    if fingerprint is not None and not (
+        isinstance(fingerprint, str) and len(fingerprint) <= limits.MAX_MODEL_LENGTH
+    ):
+        raise ValueError(f"`fingerprint` must be a string of at most {limits.MAX_MODEL_LENGTH} characters.")
+    return fingerprint
 
 
 def not_an_item(place: str, number: int, why: str) -> RequestError:
     """The refusal of a whole body for the sake of one of its items."""
     return RequestError(RequestCode.INVALID_ITEM, f"{place} {number:,}: {why}.")
-
-
-def _url_refusal(url: str) -> Refusal | None:
-    if len(url) > limits.MAX_URL_LENGTH:
-        why = f"The URL has {len(url):,} characters, {limits.MAX_URL_LENGTH:,} are allowed."
-    elif _WEB_URL.fullmatch(url):
-        return None
-    elif not url:
-        why = "The URL is empty."
-    else:
-        why = f"`{url[:200]}` is no http or https URL, or has spaces or control characters in it."
-    return Refusal(code=FailureCode.BAD_URL, detail=why)
-
-
-def _id_refusal(id: Any) -> Refusal | None:
-    if id is None or (isinstance(id, str) and 0 < len(id) <= MAX_ID_LENGTH):
-        return None
-    return _payload_invalid(f"`id` must be a string of 1 to {MAX_ID_LENGTH} characters.")
-
-
-def payload_refusal(payload: Any) -> Refusal | None:
-    """Why a payload cannot be kept, None where it can."""
-    if payload is None:
-        return None
-    if not isinstance(payload, dict):
-        return _payload_invalid("`payload` must be an object.")
-    for field in payload:
-        if field.startswith("_"):
-            return _payload_invalid(f"`{field[:100]}`: fields that begin with `_` are the system's own.")
-    flaw = _flaw(payload, 1)
-    return _payload_invalid(f"`payload` {flaw}.") if flaw else None
-
-
-def _payload_invalid(why: str) -> Refusal:
-    return Refusal(code=FailureCode.PAYLOAD_INVALID, detail=why)
-
-
-def _flaw(value: Any, depth: int) -> str | None:
-    """What in an object or list the vector engine would not keep as it stands."""
-    if depth > limits.MAX_PAYLOAD_DEPTH:
-        return f"is nested deeper than {limits.MAX_PAYLOAD_DEPTH}"
-    for member in value.values() if isinstance(value, dict) else value:
-        if isinstance(member, float) and not math.isfinite(member):
-            return "has a number that is not finite"
-        if isinstance(member, int) and not -limits.MAX_INTEGER <= member < limits.MAX_INTEGER:
-            return "has a whole number of more than 64 bits"
-        if isinstance(member, dict | list) and (flaw := _flaw(member, depth + 1)):
-            return flaw
-    return None

@@ -14,6 +14,7 @@ from api import arguments, limits
 from api.body import read_items
 from api.parts import parts
 from api.submission import accept, accepted, job_json
+from api.sync import sync_asked
 from shared.contract import Failure, Item, Refusal
 from shared.errors import FailureCode, RequestCode, RequestError
 
@@ -26,7 +27,8 @@ _FAILURE_FIELDS = ("id", "url", "code", "detail", "retryable", "attempts")
 @jobs.post("/v1/collections/<name>/jobs")
 def submit(name: str) -> Any:
     arguments.collection_name(name)
-    return accepted(accept(name, read_items(parts().settings)))
+    sync = sync_asked(request.args)
+    return accepted(accept(name, read_items(parts().settings), sync=sync))
 
 
 @jobs.get("/v1/jobs")

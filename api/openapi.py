@@ -5,16 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from api import limits
-from api.schemas import BINARY, FILTER, INTEGER, SCHEMAS, STRING, Schema, array, ref, shape
+from api.schemas import (
+    BINARY,
+    BOOLEAN,
+    FILTER,
+    INTEGER,
+    KEY,
+    SCHEMAS,
+    STRING,
+    SYNC,
+    VERSION,
+    Schema,
+    array,
+    ref,
+    shape,
+)
+from shared.rows import MOST_REFERENCES
 
 _JSON = "application/json"
 _CSV_TEXT = (
     "The first row names the columns: `url` (see `url_column`), maybe `id` (see `id_column`), and every other "
     "column a payload field. Empty cells are left out, and so are columns without a name. A cell is a number where "
     "it plainly is one (at most 15 digits, no leading zero, no `+`) and a truth value where it is `true` or `false` "
-    "in any case; everything else is text. With `separator` a cell may hold several URLs: each becomes an item, of "
-    "id `<row id>#1`, `#2`, …, and its payload carries the row's own id as `group`; without an id column the "
-    "URL is the id."
+    "in any case, a list where it is one in JSON, and everything else is text. Columns named in `prices` are read as "
+    "amounts: `$24.99` and `24,99 €` are 24.99, `1.299,00 €` is 1299.0, of a range the lower end counts, and what names "
+    "no amount stays text. A URL cell may hold several, as a JSON list or parted by `separator`: each becomes an item, "
+    "of id `<row id>#1`, `#2`, …, and its payload carries the row's own id (or what stands in `group_column`) as "
+    f"`group`; without an id column the URL is the id. A row has at most {MOST_REFERENCES:,} images."
 )
 _SUBMIT_TEXT = (
     "The body is read as a stream, so a million items cost the server no memory; work begins while it is read. An "
@@ -22,6 +39,13 @@ _SUBMIT_TEXT = (
     "other. A body that is not a list of items is refused with the number of its line or item; if part of it had "
     "been accepted by then, the problem names that job in `job`, and the job is cancelled. So it is too where the "
     "body fills the backlog (429 `backlog_full`): what was done of it stays, and sent again it costs little."
+)
+_IMPORT_TEXT = (
+    "Exactly one of `dataset`, `files` and uploaded `file` parts. The job is `accepting` while a worker reads the "
+    "source, never far ahead of those that index it; a worker that dies is followed by another, which reads on where "
+    "it was. Every column but those of the picture and the id is a payload field of its own type; missing values are "
+    "left out unless `fill` says what stands there. A row that cannot be used fails by itself. A source that cannot be "
+    "read to its end cancels the job with the reason in `last_error`. URLs are fetched as those of images are."
 )
 _KEY_TEXT = (
     "1 to 255 printable ASCII characters that name this request, for each API key by itself. Sent again with the same "
@@ -37,6 +61,7 @@ def _parameter(name: str, where: str, schema: Schema, text: str) -> dict[str, An
 
 
 _NAME = _parameter("name", "path", SCHEMAS["Collection"]["properties"]["name"], "The collection.")
+_READ = _parameter("name", "path", KEY, "The collection; or one version of it, as `shop@2`.")
 _JOB = _parameter("id", "path", STRING, "The job.")
 _KEY = _parameter("Idempotency-Key", "header", {**STRING, "pattern": "^[ -~]{1,255}$"}, _KEY_TEXT)
 _PROBLEM = {"$ref": "#/components/responses/Problem"}
@@ -58,6 +83,11 @@ _FILTER = {
 def _limit(default: int) -> dict[str, Any]:
     schema = {**INTEGER, "minimum": 1, "maximum": limits.MAX_PAGE, "default": default}
     return _parameter("limit", "query", schema, "At most so many.")
+
+
+_VECTORS = _parameter(
+    "vectors", "query", {**BOOLEAN, "default": False}, "Whether each image brings its vector."
+)
 
 
 def _answer(text: str, schema: str | None = None, *headers: str, **others: Schema) -> dict[str, Any]:
@@ -112,7 +142,7 @@ _COLLECTIONS = {
             text="The first submission to a name that does not stand makes it too.",
             body=_body({_JSON: ref("NewCollection")}, required=False),
         ),
-        "get": _operation("One collection", {"200": _answer("As it stands.", "Collection")}, _NAME),
+        "get": _operation("One collection", {"200": _answer("As it stands.", "Collection")}, _READ),
         "delete": _operation(
             "Delete a collection", {"204": _answer("Its images are gone, its jobs cancelled.")}, _NAME
         ),
@@ -121,7 +151,61 @@ _COLLECTIONS = {
         "get": _operation(
             "Count a field's values",
             {"200": _answer("Most frequent first.", "Facets")},
-            *(_NAME, _FIELD, _limit(limits.FACET_VALUES), _FILTER),
+            *(_READ, _FIELD, _limit(limits.FACET_VALUES), _FILTER),
+        ),
+    },
+}
+
+_VERSION = _parameter("version", "path", VERSION, "The number of a version.")
+_VERSIONS = {
+    "/v1/collections/{name}/versions": {
+        "get": _operation(
+            "Every version of a collection", {"200": _answer("Oldest first.", "Versions")}, _NAME
+        ),
+        "post": _operation(
+            "Make a version under another model",
+            {"201": _answer("It is made, empty and not live.", "Collection", "Location")},
+            _NAME,
+            text="It is filled by copies and answers as `<name>@<version>` until it is put live.",
+            body=_body({_JSON: ref("NewVersion")}),
+        ),
+    },
+    "/v1/collections/{name}/versions/{version}": {
+        "delete": _operation(
+            "Drop a version that is not live", {"204": _answer("It is gone."), "409": _LATER}, _NAME, _VERSION
+        ),
+    },
+    "/v1/collections/{name}/versions/{version}/copies": {
+        "post": _operation(
+            "Bring a version up to another one",
+            {"202": _answer("Accepted as a job.", "Job", "Location"), **_KEYED},
+            *(_NAME, _VERSION, _KEY),
+            text="What it lacks of the live version, or of version `from`, is fetched and embedded under its own "
+            "model; an image without a URL from its kept thumbnail. Into the live version comes only what has changed "
+            "later than what it has.",
+            body=_body({_JSON: ref("Copy")}, required=False),
+        ),
+    },
+    "/v1/collections/{name}/versions/{version}/comparison": {
+        "get": _operation(
+            "How alike a version and the live one answer",
+            {"200": _answer("Over a sample of images that both have.", "Comparison")},
+            *(_NAME, _VERSION),
+            _parameter(
+                "sample",
+                "query",
+                {**INTEGER, "minimum": 1, "maximum": limits.MAX_SAMPLE, "default": limits.SAMPLE},
+                "At most so many images.",
+            ),
+        ),
+    },
+    "/v1/collections/{name}/versions/{version}/live": {
+        "post": _operation(
+            "Put a version live, or go back to one",
+            {"200": _answer("The plain name stands for it.", "Collection"), "409": _LATER},
+            *(_NAME, _VERSION),
+            text="One step: no search fails, and each sees one version or the other. 409 while a job still copies into "
+            "it.",
         ),
     },
 }
@@ -129,7 +213,9 @@ _COLLECTIONS = {
 _IMAGES = {
     "/v1/collections/{name}/images": {
         "get": _operation(
-            "List images", {"200": _answer("A page.", "Images")}, _NAME, _limit(limits.PAGE), _CURSOR, _FILTER
+            "List images",
+            {"200": _answer("A page.", "Images")},
+            *(_READ, _limit(limits.PAGE), _CURSOR, _FILTER, _VECTORS),
         ),
         "post": _operation(
             "Upload images to be indexed",
@@ -150,20 +236,29 @@ _IMAGES = {
         ),
     },
     "/v1/collections/{name}/images/{id}": {
-        "get": _operation("One image", {"200": _answer("As it stands.", "Image")}, _NAME, _IMAGE),
+        "get": _operation("One image", {"200": _answer("As it stands.", "Image")}, _READ, _IMAGE),
         "delete": _operation("Remove an image", {"204": _answer("It is gone.")}, _NAME, _IMAGE),
     },
     "/v1/collections/{name}/images/{id}/thumbnail": {
         "get": _operation(
             "An image's thumbnail",
-            {"404": _PROBLEM},
-            _NAME,
+            {
+                "200": {"description": "A small WebP.", "content": {"image/webp": {"schema": BINARY}}},
+                "304": {"description": "The one with the ETag of `If-None-Match`."},
+                "404": _PROBLEM,
+            },
+            _READ,
             _IMAGE,
-            text="None are kept yet: this answers 404.",
+            text="404 where none is kept: LOOKALIKE_THUMBNAILS was not set when the image was indexed. At the address "
+            "that `thumbnail` of a hit or an image names it can be kept for a day, in private.",
         ),
     },
 }
 
+_SYNC = [
+    _parameter(name, "query", {**schema, "type": schema["type"][0]}, schema["description"])
+    for name, schema in SYNC.items()
+]
 _JOBS = {
     "/v1/collections/{name}/jobs": {
         "post": _operation(
@@ -174,6 +269,9 @@ _JOBS = {
             _parameter("url_column", "query", {**STRING, "default": "url"}, "CSV: the column of URLs."),
             _parameter("id_column", "query", {**STRING, "default": "id"}, "CSV: the column of ids."),
             _parameter("separator", "query", STRING, "CSV: what stands between several URLs in one cell."),
+            _parameter("group_column", "query", STRING, "CSV: the column that says what belongs together."),
+            _parameter("prices", "query", STRING, "CSV: columns of prices, parted by commas."),
+            *_SYNC,
             text=_SUBMIT_TEXT,
             body=_body(
                 {
@@ -181,6 +279,20 @@ _JOBS = {
                     "application/x-ndjson": {**STRING, "description": "An item as JSON on each line."},
                     "text/csv": {**STRING, "description": _CSV_TEXT},
                     "text/tab-separated-values": {**STRING, "description": "As text/csv, with tabs."},
+                }
+            ),
+        ),
+    },
+    "/v1/collections/{name}/imports": {
+        "post": _operation(
+            "Import a data set or a feed",
+            {"202": _answer("Accepted as a job, which a worker reads.", "Job", "Location"), **_KEYED},
+            *(_NAME, _KEY, *_SYNC),
+            text=_IMPORT_TEXT,
+            body=_body(
+                {
+                    _JSON: ref("Import"),
+                    "multipart/form-data": shape("file", file=array(BINARY), source=ref("Source")),
                 }
             ),
         ),
@@ -226,27 +338,41 @@ _JOBS = {
     },
 }
 
+_PREFER = _parameter(
+    "Prefer", "header", STRING, f"`wait=5`: wait so many seconds, at most {limits.MAX_WAIT_SECONDS}."
+)
+_SEARCHED = {
+    "202": _answer("It is on its way.", "Search", "Location"),
+    "200": _answer("Ready within the wait.", "Search", "Preference-Applied"),
+}
+
 _SEARCHES = {
     "/v1/collections/{name}/searches": {
         "post": _operation(
-            "Search by picture, URL, id or vector",
-            {
-                "202": _answer("It is on its way.", "Search", "Location"),
-                "200": _answer("Ready within the wait.", "Search", "Preference-Applied"),
-            },
-            _NAME,
-            _parameter(
-                "Prefer",
-                "header",
-                STRING,
-                f"`wait=5`: wait so many seconds, at most {limits.MAX_WAIT_SECONDS}.",
-            ),
+            "Search by picture, text, URL, id, vector or examples",
+            _SEARCHED,
+            *(_READ, _PREFER),
+            text=f"Up to {limits.MAX_QUERY_PICTURES} uploaded pictures count as one, their mean.",
             body=_body(
                 {
                     _JSON: ref("Query"),
-                    "multipart/form-data": shape("image", image=BINARY, query=ref("Options")),
+                    "multipart/form-data": shape(
+                        "image",
+                        image={**array(BINARY), "minItems": 1, "maxItems": limits.MAX_QUERY_PICTURES},
+                        query=ref("Options"),
+                    ),
                 }
             ),
+        ),
+    },
+    "/v1/collections/{name}/searches/batch": {
+        "post": _operation(
+            "Many searches at once",
+            _SEARCHED,
+            *(_READ, _PREFER),
+            text="Each has its own result, in the same order: one that fails harms no other. All queries are checked "
+            f"first, and a wrong one refuses the batch; together they may ask for {limits.MAX_HITS:,} hits.",
+            body=_body({_JSON: ref("Queries")}),
         ),
     },
     "/v1/searches/{id}": {
@@ -292,6 +418,7 @@ OPENAPI: dict[str, Any] = {
     "security": [{"key": []}, {}],
     "paths": {
         **_tagged("collections", _COLLECTIONS),
+        **_tagged("versions", _VERSIONS),
         **_tagged("jobs", _JOBS),
         **_tagged("images", _IMAGES),
         **_tagged("searches", _SEARCHES),

@@ -13,6 +13,7 @@ from api.connection import Connection
 from shared.broker import Broker, connect_redis, make_celery
 from shared.contract import TaskSpec
 from shared.errors import RequestCode, RequestError
+from shared.files import Files
 from shared.ledger import Ledger
 from shared.presence import Presence
 from shared.settings import Settings
@@ -29,6 +30,7 @@ class Parts:
     ledger: Ledger
     uploads: Uploads
     presence: Presence
+    files: Files | None
 
 
 def build_parts(settings: Settings) -> Parts:
@@ -41,6 +43,7 @@ def build_parts(settings: Settings) -> Parts:
         ledger=Ledger(client, settings),
         uploads=Uploads(client, settings),
         presence=Presence(client),
+        files=Files(settings) if settings.files else None,
     )
 
 

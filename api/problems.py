@@ -9,9 +9,17 @@ from typing import Any
 
 import redis
 from flask import Flask, Response, g
+from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from shared.errors import FailureCode, LookalikeError, QueueUnavailable, RequestCode, RequestError
+from shared.errors import (
+    FailureCode,
+    FilesUnavailable,
+    LookalikeError,
+    QueueUnavailable,
+    RequestCode,
+    RequestError,
+)
 
 log = logging.getLogger("lookalike.api")
 
@@ -46,6 +54,7 @@ _STATUS = {
     RequestCode.QUEUE_UNAVAILABLE: 503,
     RequestCode.WORKERS_UNAVAILABLE: 503,
     RequestCode.INDEX_UNAVAILABLE: 503,
+    RequestCode.FILES_UNAVAILABLE: 503,
     RequestCode.INTERNAL: 500,
 }
 _CODE_OF_STATUS = {
@@ -70,6 +79,14 @@ class Unprocessable(RequestError):
 def not_built(field: str) -> Unprocessable:
     """The refusal of a field of the contract that this version does not serve."""
     return Unprocessable(RequestCode.NOT_IMPLEMENTED, f"`{field}` is not built yet; leave it out.")
+
+
+def invalid_field(error: ValidationError) -> RequestError:
+    """The refusal of a body's first field that is not as it should be."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"][:2])
+    said = first["msg"]
+    return RequestError(RequestCode.INVALID_REQUEST, f"`{place}`: {said[0].lower()}{said[1:]}.")
 
 
 class Later(RequestError):
@@ -119,6 +136,8 @@ def problem_of(error: Exception) -> dict[str, Any]:
             return problem(error.code, error.detail) | {"retry_after": error.again_after}
         case RequestError():
             return problem(error.code, error.detail)
+        case FilesUnavailable():
+            return problem(RequestCode.FILES_UNAVAILABLE, error.detail)
         case QueueUnavailable():
             return problem(RequestCode.QUEUE_UNAVAILABLE, error.detail)
         case redis.OutOfMemoryError():

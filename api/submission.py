@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from io import BufferedReader
+from typing import Any, cast
 
 import redis
 from flask import g, jsonify, url_for
+from werkzeug.datastructures import FileStorage
 
 from api import limits
 from api.access import caller
@@ -17,7 +21,8 @@ from api.admission import check_backlog
 from api.idempotency import Turn
 from api.parts import parts
 from api.problems import BrokenSubmission, Unprocessable, problem_of
-from shared.contract import INGEST_CHUNK, Item
+from shared.contract import INGEST_CHUNK, Item, Message, Source, Sync
+from shared.errands import feed_key
 from shared.errors import QueueUnavailable, RequestCode
 from shared.ledger import JobSnapshot
 
@@ -33,11 +38,34 @@ def _no_pictures(chunk: list[Item]) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def accept(collection: str, items: Iterable[Item], *, of_body: bool = True, keep: Keep = _no_pictures) -> str:
+@dataclass(frozen=True)
+class Feed:
+    """An uploaded file that an import reads, and the name that it is kept under."""
+
+    name: str
+    file: FileStorage
+
+
+class _FeedBytes(Message):
+    """What makes two feeds the same."""
+
+    name: str
+    sha256: str
+
+
+def accept(
+    collection: str,
+    items: Iterable[Item],
+    *,
+    of_body: bool = True,
+    keep: Keep = _no_pictures,
+    sync: Sync | None = None,
+) -> str:
     """Make the items durable as a new job, which workers begin at once; returns its id.
 
     The same request sent again under its `Idempotency-Key` returns the job that it made before. `of_body`: they came
-    in this request's body, and are what makes it the same. `keep` holds on to a chunk's pictures.
+    in this request's body, and are what makes it the same. `keep` holds on to a chunk's pictures. `sync`: what the
+    collection has beside these items is removed when they have ended.
 
     Where the items cannot be read or taken to their end the job is cancelled: BrokenSubmission, or the error itself
     if nothing was accepted yet. redis.RedisError where the ledger is away. Of the key: the errors of `Turn`.
@@ -47,7 +75,7 @@ def accept(collection: str, items: Iterable[Item], *, of_body: bool = True, keep
     if turn.earlier:
         return _replay(turn.earlier, turn, items if of_body else ())
     try:
-        return _accept_all(collection, items, turn, keep)
+        return _accept_all(collection, items, turn, keep, sync)
     except Exception as error:
         if not _is_away(error):  # else the key is free by itself after a while
             turn.give_up()
@@ -63,7 +91,7 @@ def _replay(job: str, turn: Turn, items: Iterable[Item]) -> str:
     return job
 
 
-def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) -> str:
+def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep, sync: Sync | None) -> str:
     """The items as a new job. Its body's fingerprint stands before it is sealed, so that a replay can seal it."""
     ledger, job = parts().ledger, None
     try:
@@ -72,10 +100,10 @@ def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) 
             if count % _CHUNKS_A_LOOK == 0:
                 check_backlog()
             if job is None:
-                job = ledger.open_job(collection)
+                job = ledger.open_job(collection, sync=sync)
                 turn.began(job)
             with keep(chunk):
-                number = ledger.accept_chunk(job, chunk)
+                number = ledger.accept_chunk(job, chunk, follow=sync is not None)
             _send(job, number)
         if job is None:
             raise Unprocessable(RequestCode.INVALID_BODY, "The body holds no items.")
@@ -89,13 +117,68 @@ def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep) 
     return job
 
 
+def accept_import(
+    collection: str, source: Source, feeds: Sequence[Feed] = (), sync: Sync | None = None
+) -> str:
+    """Make an import durable as a new job, whose source a worker reads from now on; returns its id.
+
+    The same request sent again under its `Idempotency-Key` returns the job that it made before. The errors of `accept`.
+    """
+    turn = Turn()
+    for _ in turn.read(_told(source, feeds, sync)):
+        pass
+    if turn.earlier:
+        turn.require_same()
+        parts().ledger.begin_import(turn.earlier)  # the API that accepted it may have died just before
+        return turn.earlier
+    try:
+        check_backlog()
+        job = parts().ledger.open_job(collection, source=source, sync=sync)
+        turn.began(job)
+        _begin(job, feeds, turn)
+    except Exception as error:
+        if not _is_away(error):
+            turn.give_up()
+        raise
+    log.info("import accepted for `%s`", caller(), extra={"request": g.request_id, "job": job})
+    return job
+
+
+def _told(source: Source, feeds: Sequence[Feed], sync: Sync | None) -> Iterator[Message]:
+    yield source
+    if sync:
+        yield sync
+    for feed in feeds:
+        yield _FeedBytes(name=feed.name, sha256=hashlib.file_digest(_opened(feed), "sha256").hexdigest())
+
+
+def _begin(job: str, feeds: Sequence[Feed], turn: Turn) -> None:
+    try:
+        for feed in feeds:
+            turn.keep()
+            files = parts().files
+            assert files
+            files.write(feed_key(job, feed.name), _opened(feed))
+        turn.done()
+        parts().ledger.begin_import(job)
+    except Exception as error:
+        if _is_away(error) or not _cancelled(job, error):
+            raise
+        raise BrokenSubmission(error, job) from error
+
+
+def _opened(feed: Feed) -> BufferedReader:
+    feed.file.stream.seek(0)
+    return cast(BufferedReader, feed.file.stream)
+
+
 def _chunks(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
-    """Chunks of `most` items, or of fewer where their payloads are heavy: many bodies may be read at once."""
+    """Chunks of `most` items, or of fewer where payloads or vectors are heavy: many bodies may be read at once."""
     chunk: list[Item] = []
     weight = 0
     for item in items:
         chunk.append(item)
-        weight += len(repr(item.payload)) if item.payload else 0
+        weight += (len(repr(item.payload)) if item.payload else 0) + len(item.vector or "")
         if len(chunk) == most or weight >= limits.HEAVY_CHUNK:
             yield chunk
             chunk, weight = [], 0
@@ -125,7 +208,7 @@ def accepted(job: str) -> Any:
 
 def job_json(job: JobSnapshot) -> dict[str, Any]:
     """A job in the words of the HTTP contract."""
-    shown = {
+    shown: dict[str, Any] = {
         "id": job.id,
         "collection": job.collection,
         "state": job.state,
@@ -140,6 +223,9 @@ def job_json(job: JobSnapshot) -> dict[str, Any]:
         "created_at": _timestamp(job.created_at),
         "finished_at": None if job.finished_at is None else _timestamp(job.finished_at),
     }
+    if job.sync:
+        shown["removed"] = job.sync.removed
+        shown["sync"] = {"absent": job.sync.absent, "share": job.sync.share, "refused": job.sync.refused}
     return shown | ({"last_error": job.last_error} if job.last_error else {})
 
 

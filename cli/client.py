@@ -48,6 +48,18 @@ class Client:
         """The JSON that answers a body, which is given as `requests` spells it."""
         return self._body(self._send("POST", path, **request))
 
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON that answers once `body` stands there."""
+        return self._body(self._send("PUT", path, json=body))
+
+    def file(self, path: str) -> bytes | None:
+        """The bytes that stand there, None where nothing does."""
+        try:
+            answer = self._request("GET", path)
+        except requests.RequestException as error:
+            raise self._no_answer(error) from error
+        return None if answer.status_code == requests.codes.not_found else self._checked(answer).content
+
     def poll(self, path: str) -> Any:
         """The JSON that stands there, though the server restart or ask for patience meanwhile."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -62,11 +74,11 @@ class Client:
                     raise self._no_answer(error) from error
                 time.sleep(1)
 
-    def pages(self, path: str, key: str) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Every row of a list, page after page."""
         cursor = None
         while True:
-            page = self.get(path, limit=1000, cursor=cursor)
+            page = self.get(path, limit=1000, cursor=cursor, **params)
             yield from page[key]
             cursor = page.get("next_cursor")
             if not cursor:

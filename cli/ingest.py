@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from cli.client import Client
 from cli.errors import ItemsFailed
+from cli.feed import reading, reading_options
 from cli.progress import Job, wait
 from cli.sources import Submission, submissions
 from cli.tables import print_json, print_table
@@ -16,11 +18,12 @@ from shared.settings import Settings
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE…")
+@click.argument("sources", nargs=-1, metavar="SOURCE…")
 @click.option("--collection", default="images", show_default=True, help="Where the images belong.")
-@click.option("--url-column", help="The CSV's column of image URLs.  [default: url]")
-@click.option("--id-column", help="The CSV's column of ids.  [default: id]")
-@click.option("--separator", help="What stands between several URLs in one cell of the CSV, such as '|'.")
+@click.option(
+    "--dataset", metavar="NAME", help="A data set of the Hugging Face hub, such as marmal88/skin_cancer."
+)
+@reading_options
 @click.option("--no-wait", is_flag=True, help="Leave once the jobs are accepted.")
 @click.option("--json", "as_json", is_flag=True, help="Print each job as a line of JSON.")
 @click.pass_obj
@@ -28,15 +31,17 @@ def ingest(
     settings: Settings,
     sources: tuple[str, ...],
     collection: str,
-    url_column: str | None,
-    id_column: str | None,
-    separator: str | None,
+    dataset: str | None,
     no_wait: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Index images: a CSV, NDJSON or JSON file of items, image files, folders of them, or image URLs."""
-    columns = {"url_column": url_column, "id_column": id_column, "separator": separator}
-    requests = submissions(sources, {name: value for name, value in columns.items() if value is not None})
+    """Index images: image files, folders of them, image URLs, or feeds that name them, as files or URLs: CSV, TSV,
+    Parquet, JSON, NDJSON, or tar files of samples.
+    """
+    if not sources and not dataset:
+        raise click.UsageError("What is to be indexed? Give a SOURCE, or --dataset.")
+    requests = submissions(sources, dataset, reading(**options))
     client = Client(settings)
     jobs = [_submit(client, request, collection) for request in requests]
     if not no_wait:
@@ -73,8 +78,11 @@ def print_summary(jobs: Sequence[Job]) -> None:
         sum(job[count] for job in jobs) for count in ("indexed", "unchanged", "failed")
     )
     click.echo(f"{indexed:,} indexed, {unchanged:,} unchanged, {failed:,} failed")
-    if any(job["state"] == "cancelled" for job in jobs):
-        click.echo("Cancelled before its end.")
+    for job in jobs:
+        if job["state"] == "cancelled":
+            click.echo(f"Cancelled before its end. {job.get('last_error') or ''}".rstrip())
+        if sync := job.get("sync"):
+            click.echo(_synced(job["removed"], sync))
     if failed:
         codes: Counter[str] = Counter()
         for job in jobs:
@@ -85,7 +93,15 @@ def print_summary(jobs: Sequence[Job]) -> None:
                 click.echo(f"See each: lookalike jobs {job['id']} --failures")
 
 
+def _synced(removed: int, sync: dict[str, Any]) -> str:
+    """What became of the images that were no longer in the feed."""
+    if sync["refused"]:
+        return f"Nothing removed: {sync['refused']}"
+    return f"{removed:,} removed, which the feed no longer names"
+
+
 def exit_as_it_went(jobs: Sequence[Job]) -> None:
-    """Raises ItemsFailed unless everything that was submitted is indexed."""
-    if any(job["failed"] or job["state"] == "cancelled" for job in jobs):
+    """Raises ItemsFailed unless everything that was submitted is indexed, and what was to be removed is."""
+    refused = any((job.get("sync") or {}).get("refused") for job in jobs)
+    if refused or any(job["failed"] or job["state"] == "cancelled" for job in jobs):
         raise ItemsFailed

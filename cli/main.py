@@ -8,7 +8,10 @@ from cli.collections import collections
 from cli.ingest import ingest
 from cli.jobs import jobs
 from cli.keys import keys
+from cli.reindex import reindex
+from cli.report import report
 from cli.search import search
+from cli.tools import TOOLS
 from cli.up import up
 from shared.settings import Settings
 
@@ -27,7 +30,7 @@ def lookalike(context: click.Context) -> None:
         raise click.UsageError(f"A LOOKALIKE_… variable cannot be used: {error}") from error
 
 
-for command in (up, ingest, search, jobs, collections, keys):
+for command in (up, ingest, search, jobs, collections, keys, reindex, report, *TOOLS):
     lookalike.add_command(command)
 
 

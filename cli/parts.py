@@ -53,6 +53,9 @@ def environment(settings: Settings, sockets: Path) -> dict[str, str]:
         "LOOKALIKE_HOST": settings.host,
         "LOOKALIKE_PORT": str(settings.port),
         "LOOKALIKE_MODEL": _model(settings),
+        "LOOKALIKE_MODELS": ",".join(_absolute(model) for model in settings.models),
+        "LOOKALIKE_FILES": _files(settings),
+        "LOOKALIKE_THUMBNAILS": str(_thumbnails(settings)).lower(),
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -78,8 +81,24 @@ def _store_socket(sockets: Path) -> Path:
 def _model(settings: Settings) -> str:
     if "model" not in settings.model_fields_set or not settings.model:
         return OFFLINE_MODEL
-    folder = Path(settings.model)
-    return str(folder.absolute()) if folder.is_dir() else settings.model  # the parts stand in another folder
+    return _absolute(settings.model)
+
+
+def _absolute(model: str) -> str:
+    """A folder's whole path: the parts stand in another folder."""
+    folder = Path(model)
+    return str(folder.absolute()) if folder.is_dir() else model
+
+
+def _files(settings: Settings) -> str:
+    if not settings.files or "://" in settings.files:
+        return settings.files or str(settings.data / "files")
+    return str(Path(settings.files).absolute())  # the parts stand in another folder
+
+
+def _thumbnails(settings: Settings) -> bool:
+    """Kept unless it is said otherwise."""
+    return settings.thumbnails or "thumbnails" not in settings.model_fields_set
 
 
 def _broker(path: Path, folder: Path) -> Part:

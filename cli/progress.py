@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, track
 
 from cli.client import Client, job_path
 
 Job = dict[str, Any]
+T = TypeVar("T")
 
 ENDED = frozenset({"done", "cancelled"})
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 5.0
+
+
+def watched(rows: Iterable[T], words: str, total: int | None) -> Iterable[T]:
+    """`rows` as they pass, under a bar on a terminal."""
+    console = Console(stderr=True)
+    return track(rows, words, total=total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def wait(client: Client, ids: Sequence[str]) -> list[Job]:

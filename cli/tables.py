@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,6 +15,7 @@ from rich.text import Text
 
 _PAYLOAD_WIDTH = 80
 _UNFOLDED = 100_000
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -33,6 +36,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 def print_json(value: object) -> None:
     """One line of JSON on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A CSV for spreadsheets: text that begins like a formula is quoted, or it would be run."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([_cell(cell) for cell in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 
 def plain(value: object) -> str:

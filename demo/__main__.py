@@ -1,4 +1,4 @@
-"""`python -m demo [--keep]`: index 330 photographs by their URLs, search them six ways, draw what was found."""
+"""`python -m demo [--keep]`: index 330 photographs by their URLs, search them seven ways, draw what was found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cli.tables import print_table
 from demo.image_server import serving
 from demo.radios import Photo, ensure
 from demo.registry import DownloadError
-from demo.searches import Search, ask, image_url, milliseconds, searches, table
+from demo.searches import Search, ask, caption, hits, image_url, milliseconds, searches, table
 from demo.sheet import Row, Tile, sheet
 from demo.stack import ROOT, StackError, free_port, running
 from shared.settings import Settings
@@ -69,7 +69,7 @@ def run(keep: bool) -> int:
         client = Client(Settings(url=stack.url, api_key=None))
         with stage("Indexing"):
             job = index(client, write_feed(photos, images))
-        with stage("Six searches"):
+        with stage("Seven searches"):
             answers = [(search, ask_and_show(client, search)) for search in searches(radios, images)]
         with stage("The contact sheet"):
             draw(photos, answers, summary(client, job, photos))
@@ -131,10 +131,10 @@ def draw(photos: Sequence[Photo], answers: Sequence[Answered], words: str) -> No
                 Tile(
                     files[hit["id"]].read_bytes(),
                     hit["score"],
-                    hit["payload"]["radio"],
+                    caption(hit),
                     hit["id"] == search.original,
                 )
-                for hit in answer["hits"]
+                for hit in hits(answer)
             ],
         )
         for search, answer in answers

@@ -1,4 +1,4 @@
-"""The demo's six searches: which picture asks, how it asks, and what comes back."""
+"""The demo's seven searches: which picture asks, how it asks, and what comes back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def image_url(base: str, photo: Photo) -> str:
 
 
 def searches(radios: Radios, base: str) -> Iterator[Search]:
-    """Six ways to ask. `base` is the image server's URL."""
+    """Seven ways to ask. `base` is the image server's URL."""
     photos = {photo.file.stem: photo for photo in radios.photos()}
 
     copy = photos["Philips_B2Z69U_3445"]
@@ -65,6 +65,12 @@ def searches(radios: Radios, base: str) -> Iterator[Search]:
         other.file.read_bytes(),
         {"id": other.id, "filter": others},
     )
+    yield Search(
+        "Grouped by radio",
+        "by id, the best view of each radio",
+        known.file.read_bytes(),
+        {"id": known.id, "group_by": "radio"},
+    )
     linked = photos["Philips_F5Z19A_3810"]
     yield Search(
         "By URL",
@@ -76,7 +82,7 @@ def searches(radios: Radios, base: str) -> Iterator[Search]:
 
 
 def ask(client: Client, collection: str, search: Search) -> dict[str, Any]:
-    """The API's answer: its `hits` and `took_ms`. Raises Problem."""
+    """The API's answer: its `hits` or `groups`, and `took_ms`. Raises Problem."""
     query = json.dumps({**search.fields, "limit": HITS})
     path, headers = collection_path(collection, "/searches"), {"Prefer": "wait=10"}
     if search.upload:
@@ -96,6 +102,19 @@ def ask(client: Client, collection: str, search: Search) -> dict[str, Any]:
     return dict(answer)
 
 
+def hits(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was found, the nearest first: of a grouped search the best view of each group, with its `count`."""
+    if "groups" in answer:
+        return [{**group["hits"][0], "count": group["count"]} for group in answer["groups"]]
+    return list(answer["hits"])
+
+
+def caption(hit: dict[str, Any]) -> str:
+    """The radio, and how many photographs of it there are where the search counted them."""
+    radio = str(hit["payload"]["radio"])
+    return f"{radio} · {hit['count']} views" if "count" in hit else radio
+
+
 def milliseconds(answer: dict[str, Any]) -> float:
     """Queue, fetch, embedding and search together."""
     return float(sum(answer["took_ms"].values()))
@@ -104,6 +123,6 @@ def milliseconds(answer: dict[str, Any]) -> float:
 def table(answer: dict[str, Any], search: Search) -> Sequence[tuple[str, float, str, str]]:
     """A row a hit: a mark on the original, score, radio, id."""
     return [
-        ("●" if hit["id"] == search.original else " ", hit["score"], hit["payload"]["radio"], hit["id"])
-        for hit in answer["hits"]
+        ("●" if hit["id"] == search.original else " ", hit["score"], caption(hit), hit["id"])
+        for hit in hits(answer)
     ]

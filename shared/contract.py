@@ -31,7 +31,12 @@ class Refusal(Message):
 
 
 class Item(Message):
-    """One image reference: a `url`, or the sha256 of parked `upload` bytes, and the client's payload."""
+    """One image reference: a `url`, or the sha256 of parked `upload` bytes, and the client's payload.
+
+    An item that is copied from elsewhere may bring a `thumbnail`, the sha256 of the bytes that a kept thumbnail is of
+    and that stands in for them; or its `vector`, base64 of little-endian float32 [dimension], with the `fingerprint`
+    of the model that made it and the `image`'s system fields as they stood there.
+    """
 
     # Items wait in Redis: a worker of the version before must not choke on what a newer API adds.
     model_config = ConfigDict(extra="ignore")
@@ -41,6 +46,10 @@ class Item(Message):
     upload: str | None = None
     payload: dict[str, Any] = Field(default_factory=dict)
     refused: Refusal | None = None
+    thumbnail: str | None = None
+    vector: str | None = None
+    image: dict[str, Any] | None = None
+    fingerprint: str | None = None
 
 
 ITEMS = TypeAdapter(list[Item])
@@ -128,6 +137,40 @@ class ChunkReport:
         ]
 
 
+class Source(Message):
+    """Where the rows of an import come from. Exactly one of `dataset`, `files`, `upload` and `collection` is set.
+
+    `revision` is the commit from the first reading on. `upload` are names of the job's kept files (shared/files.py),
+    `collection` is the key of a version whose images are copied. `fraction` and `limit` are for trials: of all rows,
+    evenly spread and the same each time, and then so many at most.
+    """
+
+    dataset: str | None = Field(default=None, min_length=1, max_length=200)
+    files: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    upload: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    collection: str | None = Field(default=None, min_length=1, max_length=200)
+    config: str | None = Field(default=None, min_length=1, max_length=200)
+    split: str = Field(default="train", min_length=1, max_length=200)
+    revision: str | None = Field(default=None, min_length=1, max_length=200)
+    format: Literal["csv", "tsv", "parquet", "json", "imagefolder", "webdataset"] | None = None
+    image_column: str | None = Field(default=None, min_length=1, max_length=512)
+    url_column: str | None = Field(default=None, min_length=1, max_length=512)
+    id_column: str | None = Field(default=None, min_length=1, max_length=512)
+    group_column: str | None = Field(default=None, min_length=1, max_length=512)
+    separator: str | None = Field(default=None, min_length=1, max_length=16)
+    fill: dict[str, Any] = Field(default_factory=dict, max_length=1000)
+    prices: list[str] = Field(default_factory=list, max_length=1000)
+    limit: int | None = Field(default=None, ge=1)
+    fraction: float | None = Field(default=None, gt=0, le=1)
+
+
+class Sync(Message):
+    """What is no longer in the feed is removed when its job has ended, unless it is more than this share of all."""
+
+    share: float = Field(default=0.2, ge=0, le=1)
+    force: bool = False
+
+
 class ModelCard(Message):
     """What makes two vectors comparable. Stands on the collection and, as `fingerprint`, on every point."""
 
@@ -142,18 +185,30 @@ class ModelCard(Message):
 
 
 class Query(Message):
-    """One search. Exactly one of `upload` (sha256 of parked bytes), `url`, `id` and `vector` is set."""
+    """One search: by exactly one of `uploads`, `url`, `id`, `vector` and `like`, or by `text`.
+
+    `uploads` are sha256s of parked bytes, and count as one picture, their mean; `like` and `unlike` are ids or URLs.
+    `text` may stand alone or beside `uploads`, `url` or `id`. `crop` is left, top, right and bottom in fractions of
+    the query's picture. With `group_by`, a payload field, `limit` and `offset` count groups.
+    """
 
     collection: str
-    upload: str | None = None
+    uploads: list[str] | None = None
     url: str | None = None
     id: str | None = None
+    text: str | None = None
     vector: list[float] | None = None
+    like: list[str] | None = None
+    unlike: list[str] | None = None
+    crop: list[float] | None = None
     filter: dict[str, Any] | None = None
     limit: int = Field(10, ge=1, le=1000)
     offset: int = Field(0, ge=0, le=100_000)
     score_threshold: float | None = None
+    group_by: str | None = None
+    group_size: int = Field(1, ge=1, le=100)
     exact: bool = False
+    placeholders: bool = True
     with_payload: bool | list[str] = True
     sent_at: float = 0.0
 
@@ -168,6 +223,17 @@ class Hit(Message):
     thumbnail: str | None = None
 
 
+GroupId = str | int | bool
+
+
+class HitGroup(Message):
+    """The best hits of one value of the field that a search groups by, and how many there are in all."""
+
+    id: GroupId
+    count: int
+    hits: list[Hit]
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """The one place where a task's name and queue stand; both halves use it, so neither can misspell it."""
@@ -179,10 +245,17 @@ class TaskSpec:
 
 INGEST_CHUNK = TaskSpec("ingest_chunk", "ingest", answers=False)
 SEARCH = TaskSpec("search", "search")
+SEARCH_BATCH = TaskSpec("search_batch", "search")
 LIST_COLLECTIONS = TaskSpec("list_collections", "search")
 GET_COLLECTION = TaskSpec("get_collection", "search")
 PUT_COLLECTION = TaskSpec("put_collection", "search")
 DELETE_COLLECTION = TaskSpec("delete_collection", "search")
+LIST_VERSIONS = TaskSpec("list_versions", "search")
+ADD_VERSION = TaskSpec("add_version", "search")
+ROUTE_COPY = TaskSpec("route_copy", "search")
+COMPARE_VERSIONS = TaskSpec("compare_versions", "search")
+GO_LIVE = TaskSpec("go_live", "search")
+DROP_VERSION = TaskSpec("drop_version", "search")
 GET_FACETS = TaskSpec("get_facets", "search")
 LIST_IMAGES = TaskSpec("list_images", "search")
 GET_IMAGE = TaskSpec("get_image", "search")
@@ -191,10 +264,17 @@ DELETE_IMAGE = TaskSpec("delete_image", "search")
 TASKS = (
     INGEST_CHUNK,
     SEARCH,
+    SEARCH_BATCH,
     LIST_COLLECTIONS,
     GET_COLLECTION,
     PUT_COLLECTION,
     DELETE_COLLECTION,
+    LIST_VERSIONS,
+    ADD_VERSION,
+    ROUTE_COPY,
+    COMPARE_VERSIONS,
+    GO_LIVE,
+    DROP_VERSION,
     GET_FACETS,
     LIST_IMAGES,
     GET_IMAGE,

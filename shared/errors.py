@@ -79,6 +79,7 @@ class RequestCode(StrEnum):
     QUEUE_UNAVAILABLE = "queue_unavailable"
     WORKERS_UNAVAILABLE = "workers_unavailable"
     INDEX_UNAVAILABLE = "index_unavailable"
+    FILES_UNAVAILABLE = "files_unavailable"
     INTERNAL = "internal"
 
 
@@ -143,8 +144,16 @@ class ModelBroken(ServiceError):
     """The model or its device answers nothing any more: only a new process helps."""
 
 
+class ModelAway(ServiceError):
+    """A model cannot be had at the moment: its hub does not answer, or it is still being loaded."""
+
+
 class IndexUnavailable(ServiceError):
     """The vector engine does not answer."""
+
+
+class FilesUnavailable(ServiceError):
+    """Where files are kept does not answer."""
 
 
 class ModelMismatch(LookalikeError):

@@ -13,18 +13,19 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import redis
 
-from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item, PutOff
+from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item, PutOff, Source, Sync
+from shared.errands import Errands
 from shared.errors import FailureCode, RequestCode, RequestError
+from shared.parcels import Parcel, pack, packed_items, point_hashes, words
+from shared.scripts import Scripts
 from shared.settings import Settings
 
 log = logging.getLogger("lookalike.ledger")
 
-_LUA = Path(__file__).with_name("lua")
 _JOBS = "lookalike:jobs"
 _DUE = "lookalike:due"
 _AGAIN = "lookalike:again"
@@ -41,6 +42,19 @@ _MOST_AGAIN = 64
 _LOOKED_AT = 100
 
 JobState = Literal["accepting", "queued", "running", "done", "cancelled"]
+
+
+@dataclass(frozen=True)
+class SyncSnapshot:
+    """What a job removes: so many images are `absent` from its feed, a `share` of all, both None until it has looked.
+
+    `refused` says why none of them was removed.
+    """
+
+    absent: int | None
+    share: float | None
+    refused: str | None
+    removed: int
 
 
 @dataclass(frozen=True)
@@ -61,10 +75,11 @@ class JobSnapshot:
     created_at: float
     finished_at: float | None
     last_error: str | None
+    sync: SyncSnapshot | None = None
 
 
 class Ledger:
-    """Jobs, chunks and leases. Safe to share between threads."""
+    """Jobs, chunks and leases, and the `errands` of whole jobs. Safe to share between threads."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._redis = client
@@ -73,55 +88,60 @@ class Ledger:
         self._resend_ms = int(settings.resend_seconds * 1000)
         self._max_attempts = settings.max_attempts
         self._has_disk = True
-        prelude = (_LUA / "prelude.lua").read_text()
-        self._scripts = {
-            path.stem: client.register_script(_rights(path.stem) + prelude + path.read_text())
-            for path in _LUA.glob("*.lua")
-            if path.stem != "prelude"
-        }
+        self._scripts = Scripts(client)
+        self.errands = Errands(client, self._scripts, settings)
 
     # Accepting
 
-    def open_job(self, collection: str) -> str:
-        """A new job in state `accepting`; returns its id."""
+    def open_job(self, collection: str, *, source: Source | None = None, sync: Sync | None = None) -> str:
+        """A new job in state `accepting`; returns its id.
+
+        Of a `source` it is an import, which a worker reads from `begin_import` on.
+        """
         job = f"job_{secrets.token_hex(10)}"
         now = time.time()
+        fields: dict[str, str | int] = {
+            "collection": collection,
+            "state": "accepting",
+            "created_at": int(now * 1000),
+        }
+        if source:
+            fields["source"] = source.model_dump_json(exclude_defaults=True)
+            fields["holder:imports"] = "nobody"
+        if sync:
+            fields["sync"] = sync.model_dump_json()
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                _key(job),
-                mapping={
-                    "collection": collection,
-                    "state": "accepting",
-                    "created_at": int(now * 1000),
-                },
-            )
+            pipe.hset(_key(job), mapping=fields)
             pipe.zadd(_JOBS, {job: int(now * 1_000_000)})
             pipe.zadd(_ACCEPTING, {job: int(now * 1000)})
             pipe.execute()
         return job
 
-    def accept_chunk(self, job: str, items: Sequence[Item]) -> int:
+    def accept_chunk(self, job: str, items: Sequence[Item], *, follow: bool = False) -> int:
         """Make `items` durable as the job's next chunk; returns its number (from 1).
 
-        RequestError(JOB_CANCELLED) where the job takes no more.
+        `follow`: keep their ids in mind, as a job does that is synchronised. RequestError(JOB_CANCELLED) where the
+        job takes no more.
         """
-        number = self._run(
-            "accept",
-            job,
-            len(items),
-            _packed_items(items),
-            self._resend_ms,
-        )
-        if number == -1:
+        ids = point_hashes(items) if follow else b""
+        numbers = self._run("accept", job, "", "", ids, self._resend_ms, *words([Parcel(items)]))
+        if numbers is None:
             raise RequestError(
                 RequestCode.JOB_CANCELLED, f"Job `{job}` was cancelled while its body was read."
             )
-        return int(number)
+        return int(numbers[0])
 
     def seal_job(self, job: str) -> None:
         """The body is read to its end: the total is known. Waits for Redis's disk, where Redis can say so."""
+        self._run_to_disk("seal", job, "", self._ttl)
+
+    def begin_import(self, job: str) -> None:
+        """What the import's source needs is here: a worker may read it. Waits for Redis's disk too."""
+        self._run_to_disk("begin", job)
+
+    def _run_to_disk(self, script: str, *args: Any) -> None:
         with self._redis.client() as connection:  # WAITAOF speaks of what its own connection wrote
-            self._scripts["seal"](args=[job, self._ttl], client=connection)
+            self._scripts.run(script, *args, client=connection)
             self._await_disk(connection)
 
     def _await_disk(self, connection: redis.Redis) -> None:
@@ -185,10 +205,10 @@ class Ledger:
         pieces = _pieces(chunk.items)
         if len(pieces) < 2:
             return "whole"
-        bodies = ((len(piece), _packed_items(piece)) for piece in pieces)
+        bodies = ((len(piece), packed_items(piece)) for piece in pieces)
         attempts = max(min(1, self._max_attempts - 1), self._max_attempts - _TRIES_OF_A_PIECE)
-        words = (word for body in bodies for word in body)
-        return self._run("split", chunk.job, chunk.number, chunk.token, attempts, *words).decode()
+        flat = (word for body in bodies for word in body)
+        return self._run("split", chunk.job, chunk.number, chunk.token, attempts, *flat).decode()
 
     def renew(self, chunk: Chunk) -> Literal["held", "lost", "cancelled"]:
         """Keep the lease for its whole length from now on."""
@@ -211,7 +231,7 @@ class Ledger:
         """Record how the chunk's items ended. False where that was recorded before: then nothing changes."""
         failures = report.failures()
         codes = Counter(failure.code for failure in failures)
-        rows = _pack(FAILURES.dump_json(failures, exclude_defaults=True)) if failures else b""
+        rows = pack(FAILURES.dump_json(failures, exclude_defaults=True)) if failures else b""
         return bool(
             self._run(
                 "commit",
@@ -278,13 +298,13 @@ class Ledger:
         return snapshots, f"{page[-1][1]:.0f}" if len(page) == limit else None
 
     def unfinished_jobs(self, collection: str) -> list[str]:
-        """Ids of the collection's jobs that have not ended."""
+        """Ids of the jobs that have not ended, of the collection and of each of its versions (`shop@2`)."""
         jobs = [raw_id.decode() for raw_id in self._redis.zrevrange(_JOBS, 0, -1)]
         records = [(job, self._redis.hmget(_key(job), "collection", "state")) for job in jobs]
         return [
             job
             for job, (name, state) in records
-            if name == collection.encode() and state not in (b"done", b"cancelled")
+            if _is_of(name, collection) and state not in (b"done", b"cancelled")
         ]
 
     def failures(self, job: str, limit: int, cursor: str | None = None) -> tuple[list[Failure], str | None]:
@@ -330,28 +350,20 @@ class Ledger:
         return record
 
     def _run(self, script: str, *args: Any) -> Any:
-        return self._scripts[script](args=args)
+        return self._scripts.run(script, *args)
 
 
-def _rights(script: str) -> str:
-    """All but accepting goes on when Redis is full: else what fills it could never end. Redis 7, Valkey."""
-    return "" if script == "accept" else "#!lua flags=allow-oom\n"
+def _is_of(name: bytes | None, collection: str) -> bool:
+    """Whether a job's collection is this one, or a version of it."""
+    return name is not None and (name.decode() == collection or name.decode().startswith(f"{collection}@"))
 
 
 def _key(job: str, part: str | None = None) -> str:
     return f"lookalike:job:{job}:{part}" if part else f"lookalike:job:{job}"
 
 
-def _pack(data: bytes) -> bytes:
-    return zlib.compress(data, 3)
-
-
-def _packed_items(items: Sequence[Item]) -> bytes:
-    return _pack(ITEMS.dump_json(list(items), exclude_defaults=True))
-
-
 def _put_off(later: PutOff) -> tuple[int, bytes, int, int]:
-    return len(later.items), _packed_items(later.items), int(later.pause * 1000), later.fetches
+    return len(later.items), packed_items(later.items), int(later.pause * 1000), later.fetches
 
 
 def _pieces(items: Sequence[Item]) -> list[list[Item]]:
@@ -425,4 +437,14 @@ def _snapshot(job: str, record: dict[bytes, bytes], now: float) -> JobSnapshot:
         created_at=moment("created_at") or 0.0,
         finished_at=finished,
         last_error=record[b"last_error"].decode() if b"last_error" in record else None,
+        sync=_sync_snapshot(record) if b"sync" in record else None,
+    )
+
+
+def _sync_snapshot(record: dict[bytes, bytes]) -> SyncSnapshot:
+    return SyncSnapshot(
+        absent=int(record[b"absent"]) if b"absent" in record else None,
+        share=float(record[b"absent_share"]) if b"absent_share" in record else None,
+        refused=record[b"sync_refused"].decode() if b"sync_refused" in record else None,
+        removed=int(record.get(b"removed", 0)),
     )

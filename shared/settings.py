@@ -48,6 +48,17 @@ class Settings(BaseSettings):
     model_revision: str | None = _knob(
         None, "Commit of the hub model. The default model has one pinned; others default to `main`."
     )
+    models: Annotated[tuple[str, ...], NoDecode] = _knob(
+        (),
+        "Further models that a collection may name, hub ids or folders, comma-separated. A worker loads one when a "
+        "collection under it is first used.",
+    )
+    models_memory_mib: int = _knob(
+        4096,
+        "Memory that the further models of one worker may take, by their weights: those that were not used for the "
+        "longest time are let go.",
+        ge=1,
+    )
     pooling: Literal["mean", "cls"] = _knob("mean", "How a transformer's tokens become one vector.")
     device: Literal["auto", "cpu", "cuda", "mps"] = _knob(
         "auto", "Where the model runs. A device asked for and missing is an error, never a silent fallback."
@@ -152,6 +163,35 @@ class Settings(BaseSettings):
     decode_seconds: float = _knob(5.0, "Longest that one picture may take to decode.", gt=0)
     decode_memory_mib: int = _knob(1024, "Most memory that one picture may take to decode.", ge=128)
 
+    # Files that are kept
+    files: str | None = _knob(
+        None,
+        "Where thumbnails are kept, and feeds until they are read: a folder, or a URL that fsspec knows, such as `s3://bucket/folder` (with fsspec's "
+        "own package for it installed). `lookalike up`: `files` in its data folder. Empty: no files are kept.",
+    )
+    thumbnails: bool = _knob(
+        False,
+        "Keep a small WebP of every image that is indexed. `lookalike up`: true. Needs LOOKALIKE_FILES.",
+    )
+    thumbnail_pixels: int = _knob(256, "Longest side of a thumbnail.", ge=16, le=512)
+
+    # Imports
+    import_folders: Annotated[tuple[Path, ...], NoDecode] = _knob(
+        (),
+        "Folders of the workers' own machine, comma-separated, below which imports may read files. None by default.",
+    )
+    import_ahead: int = _knob(
+        32,
+        "Chunks of one import that may wait for workers: its source is read no further ahead, so that no picture "
+        "bytes pile up in Redis.",
+        ge=1,
+        le=10_000,
+    )
+    feed_max_bytes: int = _knob(4 * 2**30, "Largest feed that an import fetches by URL.", ge=1024)
+    import_memory_mib: int = _knob(
+        2048, "Most memory that the process which reads an import's source may take.", ge=256
+    )
+
     # The API
     host: str = _knob("127.0.0.1", "Address that `lookalike up` serves on.")
     port: int = _knob(8080, "Port that `lookalike up` serves on.", ge=0, le=65535)
@@ -201,10 +241,25 @@ class Settings(BaseSettings):
             ipaddress.ip_network(part.strip(), strict=False) for part in value.split(",") if part.strip()
         )
 
+    @field_validator("import_folders", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(Path(part.strip()).absolute() for part in value.split(",") if part.strip())
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
     @field_validator(
         "qdrant_url",
         "qdrant_api_key",
         "store_socket",
+        "files",
         "model_revision",
         "api_keys",
         "api_key",

@@ -22,6 +22,7 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,6 +94,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 class ImageServer:
     """Serves on a free port of 127.0.0.1 from `with` to its end; `requests` counts them by path.
 
+    `not_modified` counts the answers without a body of `/tagged`, by the picture that was known.
     `tls` is a server-side context: the URLs are then https, on `localhost`, the name its certificate is for.
     """
 
@@ -107,6 +109,7 @@ class ImageServer:
         self.requests: Counter[str] = Counter()
         self._origin = "https://localhost" if tls else f"http://{host}"
         self._server = _Server((host, port), content or {}, self.requests, tls)
+        self.not_modified = self._server.not_modified
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             kwargs={"poll_interval": 0.05},
@@ -166,6 +169,7 @@ class _Server(ThreadingHTTPServer):
         self._tls = tls
         self.content = content
         self.requests = requests
+        self.not_modified: Counter[str] = Counter()
         self.stopping = threading.Event()
         self.lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -367,8 +371,10 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 
 
 def _slow(handler: _Handler) -> None:
+    # One that is made already: when the wait ends, another test may be watching this process's memory.
+    body = _generated("/jpeg/1.jpg") or b""
     if not handler.server.stopping.wait(float(handler.option("seconds", "30"))):
-        handler.answer(jpeg(1))
+        handler.answer(body)
 
 
 def _flaky(handler: _Handler) -> None:
@@ -385,7 +391,27 @@ def _cookie(handler: _Handler) -> None:
         handler.answer(jpeg(1), Set_Cookie="visited=1; Path=/")
 
 
+def _tagged(handler: _Handler) -> None:
+    """The picture at `?of=`, with its hash as its ETag, or with `by=date` as its date; or 304 where it is known."""
+    of = handler.option("of", "/jpeg/1.jpg")
+    body = handler.server.find(of) or _generated(of) or b""
+    check = zlib.crc32(body)
+    if handler.option("by", "hash") == "hash":
+        name, question, answer = "ETag", "If-None-Match", f'"{check:x}"'
+    else:
+        name, question, answer = "Last-Modified", "If-Modified-Since", formatdate(check, usegmt=True)
+    if handler.headers.get(question) == answer:
+        with handler.server.lock:
+            handler.server.not_modified[of] += 1
+        handler.send_response(304)
+        handler.send_header(name, answer)
+        handler.end_headers()
+    else:
+        handler.answer(body, **{name.replace("-", "_"): answer})
+
+
 HOSTILE: dict[str, Callable[[_Handler], None]] = {
+    "/tagged": _tagged,
     "/missing": lambda handler: handler.answer(b"gone", status=404, type="text/plain"),
     "/error": lambda handler: handler.answer(b"later", status=503, Retry_After="30"),
     "/status": _status,

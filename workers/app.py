@@ -13,16 +13,19 @@ from typing import Any
 from celery import signals
 from celery.concurrency.thread import TaskPool as ThreadPool
 
-from shared.broker import make_celery
+from shared.broker import Broker, make_celery
 from shared.errors import StartError
 from shared.settings import Settings
 from shared.telemetry import log_to_stderr
-from workers import memory, watchdog
+from workers import errands, memory, watchdog
 from workers.drain import Drain
+from workers.errands import Runner
+from workers.imports import Imports
 from workers.memory import MemoryGuard
 from workers.parts import Parts, Rounds, build_parts
 from workers.periodic import Periodic
 from workers.request import Request
+from workers.syncs import Syncs
 from workers.watchdog import Watchdog
 
 log = logging.getLogger("lookalike.worker")
@@ -61,7 +64,7 @@ def _start(sender: Any, **_: object) -> None:
         # With its pid, or the presence of one that was killed would speak for the one that is starting.
         _running["rounds"] = Rounds(app, parts(), f"{sender.hostname}/{os.getpid()}", queues)
         _running["drain"] = Drain(parts().leases, settings.drain_seconds)
-        _running["guards"] = _guards(queues, sender.concurrency)
+        _running["sides"] = [*_guards(queues, sender.concurrency), *_errands(queues)]
     except Exception as error:
         # Celery swallows what signal handlers raise, and would serve without any tools.
         if not isinstance(error, StartError):
@@ -77,8 +80,8 @@ def _start(sender: Any, **_: object) -> None:
 def _ready(**_: object) -> None:
     if "rounds" in _running:
         _running["rounds"].start()
-        for guard in _running["guards"]:
-            guard.start()
+        for side in _running["sides"]:
+            side.start()
 
 
 @signals.worker_shutting_down.connect
@@ -90,8 +93,8 @@ def _drain(**_: object) -> None:
 @signals.worker_shutdown.connect
 def _stop(**_: object) -> None:
     if "rounds" in _running:
-        for guard in _running.pop("guards"):
-            guard.stop()
+        for side in _running.pop("sides"):
+            side.stop()
         _running.pop("rounds").stop()
         _running.pop("parts").close()
 
@@ -104,6 +107,15 @@ def _guards(queues: list[str], slots: int) -> list[Periodic]:
         Periodic("watchdog", watchdog.LOOK_SECONDS, dog.look),
         Periodic("memory guard", memory.LOOK_SECONDS, MemoryGuard(settings, end).look),
     ]
+
+
+def _errands(queues: list[str]) -> list[Periodic]:
+    """What an ingest worker does for whole jobs. Each line has its thread: an import of hours delays no other line."""
+    if "ingest" not in queues:
+        return []
+    lines = (Imports(parts(), Broker(app)), Syncs(parts()))
+    runners = [(work.line, Runner(work, parts().ledger.errands, parts().leases)) for work in lines]
+    return [Periodic(line, errands.LOOK_SECONDS, runner.run) for line, runner in runners]
 
 
 def _refuse_forks(worker: Any) -> None:

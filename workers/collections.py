@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from shared.contract import SYSTEM_KEY, ModelCard
 from shared.errors import ModelMismatch, RequestCode, RequestError
-from workers.index.interface import Collection, FieldType, Filter, Index, Point
+from shared.thumbnails import Thumbnails, thumbnail_path
+from workers.index.interface import Collection, FieldType, Filter, Index, Point, split_key
 from workers.index.refusals import no_collection, no_image
+from workers.removal import remove
 
 
 def get(index: Index, name: str) -> dict[str, Any]:
@@ -16,17 +20,29 @@ def get(index: Index, name: str) -> dict[str, Any]:
     collection = index.find(name)
     if collection is None:
         raise no_collection(name)
-    return _describe(index, collection)
+    return describe(index, collection)
 
 
 def find_or_make(index: Index, name: str, card: ModelCard) -> Collection:
-    """A collection as it stands, whatever its model, or a new one under `card`."""
-    collection = index.find(name)
-    while collection is None:
-        with suppress(ModelMismatch):  # another worker made it just now
+    """A collection as it stands, whatever its model, or a new one under `card`.
+
+    One version is never made here (COLLECTION_NOT_FOUND). ModelMismatch of a name that others use in Qdrant.
+    """
+    while (collection := index.find(name)) is None:
+        if split_key(name)[1]:
+            raise no_collection(name)
+        try:
             index.create(name, card)
-        collection = index.find(name)
+        except ModelMismatch:
+            if index.find(name) is None:  # it is not that another worker made it just now
+                raise
     return collection
+
+
+def still_stands_for(index: Index, name: str, collection: Collection) -> bool:
+    """Whether `name` has not come to stand for another version, since it was found to stand for this one."""
+    found = index.find(name)
+    return found is None or found.key == collection.key
 
 
 def list_all(index: Index) -> list[dict[str, Any]]:
@@ -34,14 +50,21 @@ def list_all(index: Index) -> list[dict[str, Any]]:
     listed = []
     for collection in index.collections():
         with suppress(RequestError):  # dropped between the two questions
-            listed.append(_describe(index, collection))
+            listed.append(describe(index, collection))
     return listed
 
 
 def put(
-    index: Index, card: ModelCard, name: str, model: str | None, indexes: dict[str, FieldType]
+    index: Index,
+    card_of: Callable[[str | None], ModelCard],
+    name: str,
+    model: str | None,
+    indexes: dict[str, FieldType],
 ) -> dict[str, Any]:
-    """Make a collection under `model` (None: this worker's), or find that the same stands already."""
+    """Make a collection under `model` (None: the worker's own), or find that the same stands already.
+
+    `card_of` is `Models.card_of`, and raises as it does.
+    """
     standing = index.find(name)
     if standing and model not in (None, standing.card.name):
         raise RequestError(
@@ -49,13 +72,8 @@ def put(
             f"Collection `{name}` stands under `{standing.card.name}`, not under `{model}`. Vectors of two models "
             "cannot be compared: take another name, or delete the collection first.",
         )
-    if not standing and model not in (None, card.name):
-        raise RequestError(
-            RequestCode.MODEL_UNAVAILABLE,
-            f"No worker here runs `{model}`; they run `{card.name}`. Start the workers with LOOKALIKE_MODEL={model}.",
-        )
     try:
-        created = not standing and index.create(name, card)
+        created = not standing and index.create(name, card_of(model))
     except ModelMismatch as error:
         raise RequestError(RequestCode.MODEL_CONFLICT, str(error)) from error
     if indexes:
@@ -63,16 +81,18 @@ def put(
     return {"created": created, "collection": get(index, name)}
 
 
-def _describe(index: Index, collection: Collection) -> dict[str, Any]:
-    """A collection in the words of the HTTP contract."""
+def describe(index: Index, collection: Collection) -> dict[str, Any]:
+    """One version of a collection in the words of the HTTP contract."""
     return {
         "name": collection.name,
+        "version": collection.version,
+        "live": collection.live,
         "model": collection.card.name,
         "revision": collection.card.revision,
         "preprocessing": collection.card.preprocessing,
         "dimension": collection.card.dimension,
         "distance": "cosine",
-        "images": index.count(collection.name),
+        "images": index.count(collection.key),
         "indexes": collection.indexes,
     }
 
@@ -83,10 +103,12 @@ def facets(index: Index, name: str, field: str, filter: Filter | None, limit: in
     return {"values": [{"value": value, "count": count} for value, count in counts]}
 
 
-def images(index: Index, name: str, filter: Filter | None, limit: int, cursor: str | None) -> dict[str, Any]:
-    """A page of images and the next page's cursor."""
-    points, next_cursor = index.scroll(name, filter=filter, limit=limit, cursor=cursor)
-    return {"images": [_image(point) for point in points], "next_cursor": next_cursor}
+def images(
+    index: Index, name: str, filter: Filter | None, limit: int, cursor: str | None, *, vectors: bool = False
+) -> dict[str, Any]:
+    """A page of images and the next page's cursor. With `vectors`, base64 of each one's little-endian float32."""
+    points, next_cursor = index.scroll(name, filter=filter, limit=limit, cursor=cursor, vectors=vectors)
+    return {"images": [_image(name, point) for point in points], "next_cursor": next_cursor}
 
 
 def image(index: Index, name: str, id: str) -> dict[str, Any]:
@@ -94,14 +116,29 @@ def image(index: Index, name: str, id: str) -> dict[str, Any]:
     point = index.retrieve(name, [id]).get(id)
     if point is None:
         raise no_image(name, id)
-    return _image(point)
+    return _image(name, point)
 
 
-def remove_image(index: Index, name: str, id: str) -> None:
+def remove_image(index: Index, thumbnails: Thumbnails | None, name: str, id: str) -> None:
     """Delete one image; RequestError(IMAGE_NOT_FOUND) where it does not stand."""
     image(index, name, id)
-    index.delete(name, [id])
+    remove(index, thumbnails, name, [id])
 
 
-def _image(point: Point) -> dict[str, Any]:
-    return {"id": point.id, "url": point.payload[SYSTEM_KEY].get("url"), "payload": point.payload}
+def drop(index: Index, thumbnails: Thumbnails | None, name: str) -> None:
+    """Delete a collection with all that was kept of it; RequestError(COLLECTION_NOT_FOUND)."""
+    if thumbnails:
+        thumbnails.delete_all(name)
+    index.drop(name)
+
+
+def _image(name: str, point: Point) -> dict[str, Any]:
+    shown = {
+        "id": point.id,
+        "url": point.payload[SYSTEM_KEY].get("url"),
+        "payload": point.payload,
+        "thumbnail": thumbnail_path(name, point.id, point.payload),
+    }
+    if point.vector is None:
+        return shown
+    return shown | {"vector": b64encode(point.vector.astype("<f4").tobytes()).decode()}

@@ -17,10 +17,14 @@ TICK = 0.2  # seconds between two looks at the deadlines
 
 
 class Attempt:
-    """One fetch: the time and the bytes that are left for it, and the socket that is shut when no time is."""
+    """One fetch: the time and the bytes that are left for it, and the socket that is shut when no time is.
 
-    def __init__(self, addresses: Addresses, seconds: float) -> None:
+    `silence` is the longest that one answer of the network may take, in seconds.
+    """
+
+    def __init__(self, addresses: Addresses, seconds: float, silence: float) -> None:
         self.url = ""
+        self.silence = silence
         self.bytes_left = 0
         self.reused = False
         self.over = False
@@ -37,12 +41,16 @@ class Attempt:
             raise self.too_late()
         return seconds
 
+    def patience(self) -> float:
+        """How long the network may take for one answer: `remaining`, and no longer than `silence`."""
+        return min(self.remaining(), self.silence)
+
     def too_late(self) -> ItemError:
-        return ItemError(
-            FailureCode.TIMEOUT,
-            f"`{self.url}` did not arrive within {self._seconds:g} s (LOOKALIKE_FETCH_TIMEOUT).",
-            again_after=0,
-        )
+        if self.silence < math.inf:
+            why = f"did not arrive within {self._seconds:g} s, or nothing came for {self.silence:g} s"
+        else:
+            why = f"did not arrive within {self._seconds:g} s (LOOKALIKE_FETCH_TIMEOUT)"
+        return ItemError(FailureCode.TIMEOUT, f"`{self.url}` {why}.", again_after=0)
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
@@ -72,7 +80,7 @@ class Attempt:
             sock.settimeout(seconds)
             sock.connect(endpoint.sockaddr)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(self.remaining())
+            sock.settimeout(self.patience())
             self.watch(sock)
         except BaseException:
             sock.close()
@@ -124,8 +132,11 @@ class Deadlines:
         threading.Thread(target=self._watch, name="fetch-deadlines", daemon=True).start()
 
     @contextlib.contextmanager
-    def attempt(self, addresses: Addresses) -> Iterator[Attempt]:
-        attempt = Attempt(addresses, self._seconds)
+    def attempt(
+        self, addresses: Addresses, *, seconds: float | None = None, silence: float = math.inf
+    ) -> Iterator[Attempt]:
+        """By default `seconds` are those of every fetch."""
+        attempt = Attempt(addresses, self._seconds if seconds is None else seconds, silence)
         before = CURRENT.set(attempt)
         with self._lock:
             self._attempts.add(attempt)

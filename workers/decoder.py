@@ -3,9 +3,9 @@
     python -m workers.decoder '{"socket": 5, "slot": 6, "rows": 7, …}'
 
 Its parent is `workers/decoders.py`. The two share memory: the parent puts a picture's bytes into the slot and sends
-a `REQUEST` over a socket; the pixels come into the row that it names, and an `ANSWER` over the socket. The process
-ends with the socket, so it outlives no parent. Its limits hold back accidents and bombs: they are no
-prison for somebody who runs code of his own here.
+a `REQUEST` over a socket; the pixels come into the row that it names, the thumbnail takes the bytes' place in the
+slot, and an `ANSWER` comes over the socket. The process ends with the socket, so it outlives no parent. Its limits
+hold back accidents and bombs: they are no prison for somebody who runs code of his own here.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shared.errors import FailureCode, ItemError
-from workers.decode import PixelShape, decode
+from workers.decode import Crop, PixelShape, decode
 
 READY = b"!"
-REQUEST = struct.Struct("<II")  # how many bytes the picture has · the row for its pixels
-ANSWER = struct.Struct("<?24sII460s")  # decoded? · format or failure code · width · height · failure in words
+WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
+REQUEST = struct.Struct(
+    "<II4dI"
+)  # bytes of the picture · the row for its pixels · its crop · side of a thumbnail
+# decoded? · format or failure code · width · height · bytes of its thumbnail · failure in words
+ANSWER = struct.Struct("<?24sIII460s")
 
 
 @dataclass(frozen=True)
@@ -62,13 +66,15 @@ def main(orders: Orders) -> None:
         parent.sendall(READY)
         while request := parent.recv(REQUEST.size):
             _limit_picture(orders.seconds)
-            size, row = REQUEST.unpack(request)
-            parent.sendall(_answer(slot[:size], rows, row, orders))
+            parent.sendall(_answer(request, slot, rows, orders))
 
 
-def _answer(data: bytes, rows: mmap.mmap, row: int, orders: Orders) -> bytes:
+def _answer(request: bytes, slot: mmap.mmap, rows: mmap.mmap, orders: Orders) -> bytes:
+    size, row, *crop, side = REQUEST.unpack(request)
+    data = slot[:size]
+    part = None if tuple(crop) == WHOLE else tuple(crop)
     try:
-        picture = decode(data, orders.shape, orders.max_pixels)
+        picture = decode(data, orders.shape, orders.max_pixels, crop=part, thumbnail=side)
     except ItemError as error:
         return _failure(error.code, error.detail)
     except MemoryError:
@@ -76,11 +82,13 @@ def _answer(data: bytes, rows: mmap.mmap, row: int, orders: Orders) -> bytes:
         return _failure(FailureCode.DECODE_CRASHED, detail)
     size = picture.pixels.nbytes
     rows[row * size : (row + 1) * size] = picture.pixels.tobytes()
-    return ANSWER.pack(True, picture.format.encode(), picture.width, picture.height, b"")
+    thumbnail = picture.thumbnail or b""
+    slot[: len(thumbnail)] = thumbnail
+    return ANSWER.pack(True, picture.format.encode(), picture.width, picture.height, len(thumbnail), b"")
 
 
 def _failure(code: FailureCode, detail: str) -> bytes:
-    return ANSWER.pack(False, code.encode(), 0, 0, detail.encode())
+    return ANSWER.pack(False, code.encode(), 0, 0, 0, detail.encode())
 
 
 def _be_quiet() -> None:

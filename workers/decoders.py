@@ -26,9 +26,10 @@ from typing import BinaryIO
 
 from shared.errors import FailureCode, ItemError, ServiceError
 from shared.settings import Settings
-from workers.decode import Picture, PixelShape
-from workers.decoder import ANSWER, READY, REQUEST, Orders
+from workers.decode import Crop, Picture, PixelShape
+from workers.decoder import ANSWER, READY, REQUEST, WHOLE, Orders
 from workers.rows import Rows, memory_file
+from workers.thumbnails import MAX_THUMBNAIL_BYTES
 
 _STARTS = 3  # in a row that may fail
 _START_SECONDS = 30.0
@@ -44,7 +45,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _STOPPING = "The worker is stopping."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoded(Picture):
     """A picture whose pixels stand in a shared row until `let_go` is called."""
 
@@ -63,24 +64,33 @@ class Decoders:
         self._lock = threading.Lock()
         self._closed = False
 
-    def decode(self, data: bytes | bytearray, *, urgent: bool = False) -> Decoded:
+    def decode(
+        self,
+        data: bytes | bytearray,
+        *,
+        urgent: bool = False,
+        crop: Crop | None = None,
+        thumbnail: bool = False,
+    ) -> Decoded:
         """As `workers.decode.decode`, from any thread. Waits for a row and a process; urgent ones go first.
 
-        Raises ItemError, of which `decode_crashed` is a picture that its process did not survive, and
-        ServiceError where no process starts.
+        A thumbnail is as large as the settings say. Raises ItemError, of which `decode_crashed` is a picture that
+        its process did not survive, and ServiceError where no process starts.
         """
         row = self._rows.take(urgent=urgent)
         try:
-            picture = self._decode_into(row, data, urgent)
+            picture = self._decode_into(row, data, urgent, crop or WHOLE, thumbnail)
         except BaseException:
             self._rows.give_back(row)
             raise
         return Decoded(**vars(picture), let_go=partial(self._rows.give_back, row))
 
-    def _decode_into(self, row: int, data: bytes | bytearray, urgent: bool) -> Picture:
+    def _decode_into(
+        self, row: int, data: bytes | bytearray, urgent: bool, crop: Crop, thumbnail: bool
+    ) -> Picture:
         decoder = self._take(urgent)
         try:
-            return decoder.decode(data, row)
+            return decoder.decode(data, row, crop, thumbnail)
         finally:
             self._give_back(decoder)
 
@@ -130,19 +140,22 @@ class Decoder:
         self._settings = settings
         self._shape = shape
         self._rows = rows
-        self._slot_file = memory_file(settings.fetch_max_bytes)
+        self._slot_file = memory_file(max(settings.fetch_max_bytes, MAX_THUMBNAIL_BYTES))
         self._slot = mmap.mmap(self._slot_file.fileno(), 0)
         self._process: Process | None = None
 
-    def decode(self, data: bytes | bytearray, row: int) -> Picture:
+    def decode(self, data: bytes | bytearray, row: int, crop: Crop, thumbnail: bool) -> Picture:
         """The picture, its pixels in the row; raises as `Decoders.decode` does."""
-        if len(data) > len(self._slot):
-            detail = f"The file has {len(data):,} bytes; the cap is {len(self._slot):,}."
+        most = self._settings.fetch_max_bytes
+        if len(data) > most:
+            detail = f"The file has {len(data):,} bytes; the cap is {most:,}."
             raise ItemError(FailureCode.TOO_LARGE, detail)
         process = self._ready_process()
         self._slot[: len(data)] = data
+        side = self._settings.thumbnail_pixels if thumbnail else 0
+        request = REQUEST.pack(len(data), row, *crop, side)
         try:
-            return self._picture(process.ask(len(data), row, self._settings.decode_seconds), row)
+            return self._picture(process.ask(request, self._settings.decode_seconds), row)
         except ItemError as error:
             if error.code is FailureCode.DECODE_CRASHED:  # what ran out of memory is not trusted any more
                 process.end()
@@ -185,12 +198,14 @@ class Decoder:
         """What an answer says: a picture, or an ItemError raised. Raises ValueError for nonsense."""
         if len(answer) != ANSWER.size:
             raise ValueError(f"{len(answer)} bytes")
-        decoded, word, width, height, detail = ANSWER.unpack(answer)
+        decoded, word, width, height, size, detail = ANSWER.unpack(answer)
         if not decoded:
             raise ItemError(FailureCode(_text(word)), _text(detail))
         if not 0 < width * height <= self._settings.max_pixels:
             raise ValueError(f"{width:,} x {height:,} pixels")
-        return Picture(self._rows.pixels(row), width, height, _text(word))
+        if size > MAX_THUMBNAIL_BYTES:
+            raise ValueError(f"a thumbnail of {size:,} bytes")
+        return Picture(self._rows.pixels(row), width, height, _text(word), self._slot[:size] or None)
 
     def _cause(self, error: Exception, process: Process) -> str:
         """End a process that failed on a picture; in words, how it failed."""
@@ -249,13 +264,13 @@ class Process:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, size: int, row: int, seconds: float) -> bytes:
-        """Its ANSWER for the picture in the slot, whose pixels are for `row`.
+    def ask(self, request: bytes, seconds: float) -> bytes:
+        """Its ANSWER to a REQUEST for the picture in the slot.
 
         TimeoutError: none came in time; ConnectionError: it died.
         """
         self._socket.settimeout(seconds)
-        self._socket.sendall(REQUEST.pack(size, row))
+        self._socket.sendall(request)
         answer = self._socket.recv(ANSWER.size)
         if not answer:
             raise ConnectionResetError

@@ -8,14 +8,15 @@ memory, and it would keep cookies and look for proxies.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import io
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 from urllib.parse import urljoin
 
 import certifi
@@ -38,7 +39,9 @@ _SHOWN = 200  # characters of a URL in an error's sentence
 _READ = 64 * 1024  # bytes of a body that are read at once
 _SPARE = 16 * 1024  # bytes of an unwanted body that are read so that its connection can be kept
 _WRAPPING = 2**20  # bytes that heads, chunk lines and trailers may add to twice the largest body
+_SILENCE_SECONDS = 30.0  # that a download may stand still
 _HOSTS = 64  # hosts whose idle connections are kept
+_LONGEST_NAME = 256  # characters of an ETag or a date that are kept
 _TRY_AGAIN = frozenset({408, 425, 429})
 
 # All that requests, urllib3 and http.client are seen to raise over what a server sends.
@@ -46,11 +49,42 @@ _BROKEN = (OSError, HTTPError, http.client.HTTPException, ValueError)
 
 
 @dataclass(frozen=True)
+class Known:
+    """What stands of an earlier fetch: the place that its body came from after all redirects, and its server's words.
+
+    With either of them the server can say later that the body is still the same.
+    """
+
+    place: str
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True)
 class Fetched:
-    """A body, and the URL that it came from after all redirects."""
+    """A body, the URL that it came from after all redirects, and what its server calls it, where it says so.
+
+    `unchanged`: the body is the one that was known, and `data` is empty.
+    """
 
     data: bytearray
     url: str
+    etag: str | None = None
+    last_modified: str | None = None
+    unchanged: bool = False
+
+    @property
+    def place(self) -> str:
+        return place_of(self.url)
+
+
+@dataclass(frozen=True)
+class _Sink:
+    """Where a body goes, the most that it may be, and the setting that says so."""
+
+    take: Callable[[bytes], object]
+    most_bytes: int
+    setting: str
 
 
 class Fetcher:
@@ -72,29 +106,45 @@ class Fetcher:
         self._deadlines = Deadlines(settings.fetch_timeout)
         self._hosts = Hosts(settings.fetch_per_host)
 
-    def fetch(self, url: str) -> Fetched:
-        """The bytes behind `url`, at most `fetch_max_bytes`, within `fetch_timeout`.
+    def fetch(self, url: str, known: Known | None = None) -> Fetched:
+        """The bytes behind `url`, at most `fetch_max_bytes`, within `fetch_timeout`; none where they are `known`.
 
         A short wait for the host's turn (`workers.hosts`) comes on top. Raises ItemError and nothing else, with
         `again_after` where the fault may pass. Whether the bytes are a picture is not judged here.
         """
-        outer = sys.exception()
+        data = bytearray()
+        sink = _Sink(data.extend, self._max_bytes, "LOOKALIKE_FETCH_MAX_BYTES")
         with self._deadlines.attempt(self._addresses) as attempt:
-            attempt.bytes_left = 2 * self._max_bytes + _WRAPPING
-            try:
-                return self._follow(url, attempt)
-            except _BROKEN as error:
-                raise _explained(list(_links(error, outer)), attempt) from error
+            return replace(self._bring(url, known, sink, attempt), data=data)
+
+    def download(self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float) -> None:
+        """Write the bytes behind `url` to `file`, at most `most_bytes`, within `seconds`. The errors of `fetch`.
+
+        What `file.write` raises ends it. After an error part of the bytes may stand in the file.
+        """
+        sink = _Sink(file.write, most_bytes, "LOOKALIKE_FEED_MAX_BYTES")
+        with self._deadlines.attempt(self._addresses, seconds=seconds, silence=_SILENCE_SECONDS) as attempt:
+            self._bring(url, None, sink, attempt)
 
     def close(self) -> None:
         self._deadlines.stop()
         self._adapter.close()
         self._addresses.close()
 
-    def _follow(self, url: str, attempt: Attempt) -> Fetched:
+    def _bring(self, url: str, known: Known | None, sink: _Sink, attempt: Attempt) -> Fetched:
+        """Fill the sink; what is returned has no data itself."""
+        outer = sys.exception()
+        attempt.bytes_left = 2 * sink.most_bytes + _WRAPPING
+        try:
+            return self._follow(url, known, sink, attempt)
+        except _BROKEN as error:
+            raise _explained(list(_links(error, outer)), attempt) from error
+
+    def _follow(self, url: str, known: Known | None, sink: _Sink, attempt: Attempt) -> Fetched:
         hop = url
         for _ in range(self._max_redirects + 1):
-            answer = self._take(_parse(hop), attempt)
+            target = _parse(hop)
+            answer = self._take(target, _known_of(target, known), sink, attempt)
             if isinstance(answer, Fetched):
                 return answer
             hop = answer
@@ -103,7 +153,7 @@ class Fetcher:
             f"`{_shown(url)}` was redirected more than {self._max_redirects} times.",
         )
 
-    def _take(self, target: Url, attempt: Attempt) -> Fetched | str:
+    def _take(self, target: Url, known: Known | None, sink: _Sink, attempt: Attempt) -> Fetched | str:
         """The body behind one URL, or the URL that it redirects to."""
         attempt.url = _shown(target.url)
         assert target.scheme is not None
@@ -112,12 +162,17 @@ class Fetcher:
         with attempt.standing_still():
             turn = self._hosts.turn(origin, attempt.url)
         with turn:
-            response = self._send(target.url, self._operator_headers.get(origin, self._headers), attempt)
+            headers = self._operator_headers.get(origin, self._headers)
+            response = self._send(target.url, _asking(headers, known), attempt)
             try:
                 turn.answered(response.status_code, seconds_to_wait(response.headers.get("Retry-After")))
                 if response.is_redirect:
                     return _redirected(target.url, response.headers["Location"])
-                return Fetched(self._body(response, attempt), target.url)
+                if known and response.status_code == 304:
+                    return Fetched(bytearray(), target.url, known.etag, known.last_modified, unchanged=True)
+                names = (_name(response, "ETag"), _name(response, "Last-Modified"))
+                _read_body(response, sink, attempt)
+                return Fetched(bytearray(), target.url, *names)
             finally:
                 _leave(response)
 
@@ -127,49 +182,51 @@ class Fetcher:
         while True:
             attempt.reused = False
             try:
-                return self._adapter.send(request, stream=True, timeout=attempt.remaining())
+                return self._adapter.send(request, stream=True, timeout=attempt.patience())
             except _BROKEN:
                 # A server may drop a kept connection just as it is used again: no fault of this URL.
                 if attempt.over or not attempt.reused:
                     raise
 
-    def _body(self, response: requests.Response, attempt: Attempt) -> bytearray:
-        self._check_head(response, attempt.url)
-        body = bytearray()
-        while piece := response.raw.read1(_READ, decode_content=False):
-            body += piece
-            if len(body) > self._max_bytes:
-                raise self._too_large(attempt.url, f"more than {self._max_bytes:,}")
-        attempt.remaining()  # a body without a length looks complete when the deadline cuts it
-        if not body:
-            raise ItemError(FailureCode.EMPTY, f"`{attempt.url}` answered with no bytes.")
-        return body
 
-    def _check_head(self, response: requests.Response, url: str) -> None:
-        status = response.status_code
-        if status != 200:
-            may_pass = status in _TRY_AGAIN or status >= 500
-            raise ItemError(
-                FailureCode.HTTP_STATUS,
-                f"`{url}` answered with status {status}.",
-                again_after=seconds_to_wait(response.headers.get("Retry-After")) if may_pass else None,
-            )
-        for header, plain in ("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked"):
-            encoding = response.headers.get(header, plain)
-            if encoding.strip().lower() != plain:
-                raise ItemError(
-                    FailureCode.CONTENT_ENCODING,
-                    f"`{url}` sent its body encoded ({header}: {_shown(encoding)}) though it was asked not to.",
-                )
-        declared = response.raw.length_remaining
-        if declared is not None and declared > self._max_bytes:
-            raise self._too_large(url, f"{declared:,}")
+def _read_body(response: requests.Response, sink: _Sink, attempt: Attempt) -> None:
+    _check_head(response, sink, attempt.url)
+    size = 0
+    while piece := response.raw.read1(_READ, decode_content=False):
+        size += len(piece)
+        if size > sink.most_bytes:
+            raise _too_large(attempt.url, f"more than {sink.most_bytes:,}", sink)
+        sink.take(piece)
+    attempt.remaining()  # a body without a length looks complete when the deadline cuts it
+    if not size:
+        raise ItemError(FailureCode.EMPTY, f"`{attempt.url}` answered with no bytes.")
 
-    def _too_large(self, url: str, size: str) -> ItemError:
-        return ItemError(
-            FailureCode.TOO_LARGE,
-            f"`{url}` is {size} bytes; the most is {self._max_bytes:,} (LOOKALIKE_FETCH_MAX_BYTES).",
+
+def _check_head(response: requests.Response, sink: _Sink, url: str) -> None:
+    status = response.status_code
+    if status != 200:
+        may_pass = status in _TRY_AGAIN or status >= 500
+        raise ItemError(
+            FailureCode.HTTP_STATUS,
+            f"`{url}` answered with status {status}.",
+            again_after=seconds_to_wait(response.headers.get("Retry-After")) if may_pass else None,
         )
+    for header, plain in ("Content-Encoding", "identity"), ("Transfer-Encoding", "chunked"):
+        encoding = response.headers.get(header, plain)
+        if encoding.strip().lower() != plain:
+            raise ItemError(
+                FailureCode.CONTENT_ENCODING,
+                f"`{url}` sent its body encoded ({header}: {_shown(encoding)}) though it was asked not to.",
+            )
+    declared = response.raw.length_remaining
+    if declared is not None and declared > sink.most_bytes:
+        raise _too_large(url, f"{declared:,}", sink)
+
+
+def _too_large(url: str, size: str, sink: _Sink) -> ItemError:
+    return ItemError(
+        FailureCode.TOO_LARGE, f"`{url}` is {size} bytes; the most is {sink.most_bytes:,} ({sink.setting})."
+    )
 
 
 def _parse(url: str) -> Url:
@@ -190,6 +247,34 @@ def _parse(url: str) -> Url:
             FailureCode.BAD_URL, f"`{_shown(url)}` has no plainly spelled host name or IP address."
         )
     return target._replace(fragment=None)
+
+
+def _known_of(target: Url, known: Known | None) -> Known | None:
+    """What can be asked of this URL. Of any other that stands in its place by now the answer might be wrong."""
+    asks = known and (known.etag or known.last_modified) and known.place == place_of(target.url)
+    return known if asks else None
+
+
+def place_of(url: str) -> str:
+    """A short name of a URL as it is sent: one that a redirect led to may be long, or hold a secret."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def _asking(headers: CaseInsensitiveDict[str], known: Known | None) -> CaseInsensitiveDict[str]:
+    """The headers, and the question whether the body is still the one that is known."""
+    if known is None:
+        return headers
+    # Not both: a date can match where the ETag does not, and not every server knows which of them counts.
+    question = (
+        ("If-None-Match", known.etag) if known.etag else ("If-Modified-Since", known.last_modified or "")
+    )
+    return CaseInsensitiveDict([*headers.items(), question])
+
+
+def _name(response: requests.Response, header: str) -> str | None:
+    """What the server calls its body, if that can be sent back to it."""
+    name = response.headers.get(header, "").strip()
+    return name if 0 < len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable() else None
 
 
 def _redirected(url: str, location: str) -> str:

@@ -10,9 +10,12 @@ import redis
 from celery import Celery
 
 from shared.broker import Broker, connect_redis
+from shared.errors import StartError
+from shared.files import Files
 from shared.ledger import Ledger
 from shared.presence import BEAT_SECONDS, Presence
 from shared.settings import Settings
+from shared.thumbnails import Thumbnails
 from shared.uploads import Uploads
 from workers.embed import choose_device
 from workers.fetch import Fetcher
@@ -21,6 +24,7 @@ from workers.index.interface import Index
 from workers.lease import Leases
 from workers.models import Models, load_model
 from workers.periodic import Periodic
+from workers.placeholders import Placeholders
 from workers.plan import planned
 from workers.reconcile import Reconciler
 from workers.turns import Turns
@@ -35,11 +39,18 @@ class Parts:
     ledger: Ledger
     uploads: Uploads
     index: Index
+    placeholders: Placeholders
     fetcher: Fetcher
     models: Models
     pool: ThreadPoolExecutor
     leases: Leases
     turns: Turns
+    files: Files | None = None
+
+    @property
+    def thumbnails(self) -> Thumbnails | None:
+        """None where no files are kept."""
+        return Thumbnails(self.files) if self.files else None
 
     def close(self) -> None:
         """End what tasks leave behind: threads first, then what they use."""
@@ -52,22 +63,36 @@ class Parts:
 
 def build_parts(settings: Settings) -> Parts:
     """Open everything that tasks need; StartError says what to change."""
-    client = connect_redis(settings)
+    client, files = connect_redis(settings), _files(settings)
     ledger = Ledger(client, settings)
-    settings = planned(settings, choose_device(settings))
-    models = Models(load_model(settings))
+    unplanned, settings = settings, planned(settings, choose_device(settings))
+    models = Models(unplanned, load_model(settings))
+    index = open_index(settings)
     return Parts(
         settings=settings,
         redis=client,
         ledger=ledger,
         uploads=Uploads(client, settings),
-        index=open_index(settings),
+        index=index,
+        placeholders=Placeholders(index),
         fetcher=Fetcher(settings),
         models=models,
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),
+        files=files,
     )
+
+
+def _files(settings: Settings) -> Files | None:
+    """Where files are kept, tried out."""
+    if settings.files is None:
+        if settings.thumbnails:
+            raise StartError("LOOKALIKE_THUMBNAILS needs LOOKALIKE_FILES, which says where they are kept.")
+        return None
+    files = Files(settings)
+    files.probe()
+    return files
 
 
 class Rounds:

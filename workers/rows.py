@@ -74,6 +74,11 @@ class Rows:
         """What stands in a row, not a copy."""
         return self._pixels[row]
 
+    @property
+    def memory(self) -> int:
+        """Bytes of all rows."""
+        return self._pixels.nbytes
+
     def close(self) -> None:
         """Let the memory go once nobody reads its pixels any more."""
         self._pixels = np.empty((0, *self._pixels.shape[1:]), np.uint8)

@@ -14,17 +14,20 @@ from shared import contract
 from shared.contract import Chunk, ChunkReport, Query, TaskSpec
 from shared.errors import (
     FailureCode,
+    FilesUnavailable,
     IndexUnavailable,
     LookalikeError,
+    ModelAway,
     ModelBroken,
     RequestCode,
     RequestError,
     ServiceError,
 )
-from workers import collections
+from workers import collections, comparison, versions
 from workers.app import app, end, parts
+from workers.index.interface import version_key
 from workers.ingest import exhausted, hopeless, ingest
-from workers.search import search
+from workers.search import search, search_all
 
 log = logging.getLogger("lookalike.tasks")
 
@@ -133,10 +136,23 @@ def run_search(query: dict[str, Any]) -> dict[str, Any]:
         return {"state": "failed", "problem": _problem(error, contract.SEARCH), "took_ms": {}}
 
 
+@app.task(name=contract.SEARCH_BATCH.name, ignore_result=False, shared=False)
+def run_searches(queries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Answer a batch of searches."""
+    try:
+        return search_all([Query.model_validate(query) for query in queries], parts())
+    except Exception as error:
+        return {"state": "failed", "problem": _problem(error, contract.SEARCH_BATCH)}
+
+
 def _problem(error: Exception, spec: TaskSpec) -> dict[str, str]:
     """What the API says of an answer that broke: whoever waits hears of it at once."""
     if isinstance(error, ModelBroken):
         end(str(error))
+    if isinstance(error, FilesUnavailable):
+        return {"code": RequestCode.FILES_UNAVAILABLE, "detail": error.detail}
+    if isinstance(error, ModelAway):
+        return {"code": RequestCode.WORKERS_UNAVAILABLE, "detail": error.detail}
     if isinstance(error, IndexUnavailable):
         return {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}
     log.exception("%s broke", spec.name)
@@ -158,13 +174,51 @@ def get_collection(name: str) -> Any:
 @_answers(contract.PUT_COLLECTION)
 def put_collection(name: str, model: str | None, indexes: dict[str, Any]) -> Any:
     """Make a collection, or find it."""
-    return collections.put(parts().index, parts().models.default.card, name, model, indexes)
+    return collections.put(parts().index, parts().models.card_of, name, model, indexes)
 
 
 @_answers(contract.DELETE_COLLECTION)
 def delete_collection(name: str) -> None:
     """Drop a collection and all of its images."""
-    parts().index.drop(name)
+    collections.drop(parts().index, parts().thumbnails, name)
+
+
+@_answers(contract.LIST_VERSIONS)
+def list_versions(name: str) -> Any:
+    """Every version of a collection."""
+    return versions.list_all(parts().index, name)
+
+
+@_answers(contract.ADD_VERSION)
+def add_version(name: str, model: str) -> Any:
+    """Make a version under another model."""
+    return versions.add(parts().index, parts().models.card_of(model), name)
+
+
+@_answers(contract.ROUTE_COPY)
+def route_copy(name: str, version: int, origin: int | None) -> Any:
+    """From which version to which a copy goes."""
+    return versions.route(parts().index, name, version, origin)
+
+
+@_answers(contract.COMPARE_VERSIONS)
+def compare_versions(name: str, version: int, sample: int) -> Any:
+    """How alike a version and the live one answer."""
+    return comparison.compare(parts().index, name, version, sample)
+
+
+@_answers(contract.GO_LIVE)
+def go_live(name: str, version: int) -> Any:
+    """Let the plain name stand for a version. Its model is at hand before: no search shall wait for it then."""
+    card = versions.find(parts().index, version_key(name, version)).card
+    with parts().models.of(card):
+        return versions.go_live(parts().index, name, version)
+
+
+@_answers(contract.DROP_VERSION)
+def drop_version(name: str, version: int) -> None:
+    """Drop a version that is not live."""
+    versions.drop(parts().index, name, version)
 
 
 @_answers(contract.GET_FACETS)
@@ -174,9 +228,11 @@ def get_facets(name: str, field: str, filter: dict[str, Any] | None, limit: int)
 
 
 @_answers(contract.LIST_IMAGES)
-def list_images(name: str, filter: dict[str, Any] | None, limit: int, cursor: str | None) -> Any:
+def list_images(
+    name: str, filter: dict[str, Any] | None, limit: int, cursor: str | None, vectors: bool = False
+) -> Any:
     """A page of images."""
-    return collections.images(parts().index, name, filter, limit, cursor)
+    return collections.images(parts().index, name, filter, limit, cursor, vectors=vectors)
 
 
 @_answers(contract.GET_IMAGE)
@@ -188,4 +244,4 @@ def get_image(name: str, id: str) -> Any:
 @_answers(contract.DELETE_IMAGE)
 def delete_image(name: str, id: str) -> None:
     """Remove one image."""
-    collections.remove_image(parts().index, name, id)
+    collections.remove_image(parts().index, parts().thumbnails, name, id)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from celery import signals
 
 from shared.contract import ModelCard
 from shared.settings import Settings
@@ -17,6 +19,7 @@ from workers import models
 from workers.app import app
 from workers.decode import PixelShape
 from workers.embed import Embedder
+from workers.embed.text import TextSide
 
 __all__ = ["app"]
 
@@ -31,6 +34,8 @@ class SleepingEmbedder:
     card = ModelCard(name="sleeping", revision="1", preprocessing="squash224x224", dimension=384)
     shape = PixelShape(224, 224)
     device = "cpu"
+    memory = 0
+    text: TextSide | None = None
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """See Embedder."""
@@ -44,4 +49,8 @@ def _sleeping(settings: Settings) -> Embedder:
     return SleepingEmbedder()
 
 
-models.load_embedder = _sleeping  # before a worker starts, which is when it loads its model
+@signals.celeryd_init.connect
+def _put_to_sleep(instance: Any, **_: object) -> None:
+    """Before a worker of this application loads its model. What only imports this keeps the models that it has."""
+    if instance.app is app:
+        models.load_embedder = _sleeping

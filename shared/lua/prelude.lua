@@ -1,20 +1,29 @@
 -- What every script of the ledger shares. Keys are built here, so one Redis (not a cluster) holds the ledger.
---   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times
+--   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times;
+--                                of an import also source, position, parked; where it is synchronised also sync, absent,
+--                                absent_share, removed, sync_refused; of each errand holder:<line> (a token), tries:<line>
+--                                and outages:<line>
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
 --   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>; fetches:<n> where its items
---                                were fetched before; origin:<n> of a piece or of what was put off: the chunk that it was
+--                                were fetched before; origin:<n> of a piece or of what was put off: the chunk that it was;
+--                                bytes:<n> parked for its items by an import
+--   lookalike:job:<id>:ids       string: 8 bytes of the id of each item that was accepted, where the job is synchronised
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
 --   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again; it may still wait in the queue
 --   lookalike:again              sorted set: the same of what is in no queue: held (the end of its lease), given back, put off
 --   lookalike:jobs               sorted set: job -> microseconds of its creation
 --   lookalike:accepting          sorted set: job whose body is being read -> ms of its newest chunk
+--   lookalike:imports            sorted set: import -> ms when a worker may take it: to read it, or to clear up after it
+--   lookalike:syncs              sorted set: job whose items have all ended -> ms when a worker may take it to compare
 --   lookalike:pending            items of all jobs that have not ended
 local DUE = 'lookalike:due'
 local AGAIN = 'lookalike:again'
 local ACCEPTING = 'lookalike:accepting'
 local PENDING = 'lookalike:pending'
+local IMPORTS = 'lookalike:imports'
+local SYNCS = 'lookalike:syncs'
 local MOST_OUTAGES = 200
-local OF_A_CHUNK = {'token:', 'until:', 'attempts:', 'outages:', 'fetches:', 'origin:'}
+local OF_A_CHUNK = {'token:', 'until:', 'attempts:', 'outages:', 'fetches:', 'origin:', 'bytes:'}
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -28,6 +37,15 @@ end
 
 local function number_of(job, field)
   return tonumber(redis.call('HGET', key(job), field) or '0')
+end
+
+local function line_key(line)
+  return 'lookalike:' .. line
+end
+
+-- Whose token stands for the job's errand of this line, imports or syncs; '' where it has none.
+local function holder_of(job, line)
+  return redis.call('HGET', key(job), 'holder:' .. line) or ''
 end
 
 local function lease_is_live(job, n, now)
@@ -49,20 +67,38 @@ local function add_chunk(job, items, packed, line, due)
   return n
 end
 
+-- So many bytes are parked for the chunk's items.
+local function park(job, n, bytes)
+  if tonumber(bytes) == 0 then return end
+  redis.call('HSET', key(job, 'leases'), 'bytes:' .. n, bytes)
+  redis.call('HINCRBY', key(job), 'parked', bytes)
+end
+
 -- The chunk has ended: nothing of it stays but what it counted.
 local function forget_chunk(job, n)
+  local bytes = redis.call('HGET', key(job, 'leases'), 'bytes:' .. n)
+  if bytes then redis.call('HINCRBY', key(job), 'parked', -tonumber(bytes)) end
   redis.call('HDEL', key(job, 'chunks'), n)
   for _, field in ipairs(OF_A_CHUNK) do redis.call('HDEL', key(job, 'leases'), field .. n) end
   redis.call('ZREM', DUE, job .. '/' .. n)
   redis.call('ZREM', AGAIN, job .. '/' .. n)
 end
 
--- The job is done once its total is known and every item has ended. From then on its time to be read runs.
+-- The job is done once its total is known, every item has ended and what it shall remove is removed. From then on its
+-- time to be read runs.
 local function finish_if_ended(job, now, ttl)
   local state = redis.call('HGET', key(job), 'state')
   if state == 'accepting' or redis.call('HLEN', key(job, 'chunks')) > 0 then return end
-  if state ~= 'cancelled' then redis.call('HSET', key(job), 'state', 'done') end
+  if state ~= 'cancelled' then
+    if redis.call('HEXISTS', key(job), 'sync') == 1 and redis.call('HEXISTS', key(job), 'removed') == 0 then
+      redis.call('HSET', key(job), 'state', 'running')
+      redis.call('ZADD', SYNCS, 'NX', now, job)
+      return
+    end
+    redis.call('HSET', key(job), 'state', 'done')
+  end
   redis.call('HSETNX', key(job), 'finished_at', now)
+  redis.call('DEL', key(job, 'ids'))
   for _, part in ipairs({false, 'failures', 'leases'}) do
     redis.call('EXPIRE', key(job, part), ttl)
   end

@@ -7,10 +7,12 @@ local outages = redis.call('HGET', leases, 'outages:' .. n) or '0'
 if tonumber(outages) > MOST_OUTAGES then return 'whole' end
 local fetches = redis.call('HGET', leases, 'fetches:' .. n) or '0'
 local origin = redis.call('HGET', leases, 'origin:' .. n) or n
+local bytes = redis.call('HGET', leases, 'bytes:' .. n) or '0'
 for i = 5, #ARGV, 2 do
   local piece = add_chunk(job, ARGV[i], ARGV[i + 1], AGAIN, now)
   redis.call('HSET', leases, 'attempts:' .. piece, ARGV[4], 'origin:' .. piece, origin, 'fetches:' .. piece, fetches,
     'outages:' .. piece, outages)
+  if i == 5 then park(job, piece, bytes) end -- all of it is put down to one piece
 end
 forget_chunk(job, n)
 return 'split'

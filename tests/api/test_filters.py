@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.filters import checked_filter
+from api.filters import checked_filter, excluding
 from shared.errors import RequestCode, RequestError
 
 ONE = {"key": "dx", "match": {"value": "mel"}}
@@ -70,3 +70,49 @@ def test_a_filter_cannot_ask_for_indexes_without_bound(fields: list[str]) -> Non
     with pytest.raises(RequestError) as refused:
         checked_filter({"should": [nested]})
     assert refused.value.code == RequestCode.INVALID_FILTER
+
+
+def test_fields_that_qdrant_would_not_read_are_quoted() -> None:
+    given = {
+        "must": [
+            {"key": "Uniq Id", "match": {"value": "key"}},
+            {"key": "_image.width", "range": {"gte": 300}},
+            {"nested": {"key": "offers[]", "filter": {"must": [{"key": "list price", "range": {"lt": 5}}]}}},
+        ],
+        "must_not": {"is_empty": {"key": "About Product"}},
+        "min_should": {"conditions": [{"is_null": {"key": '"ready made"'}}], "min_count": 1},
+    }
+    assert checked_filter(given) == {
+        "must": [
+            {"key": '"Uniq Id"', "match": {"value": "key"}},
+            {"key": "_image.width", "range": {"gte": 300}},
+            {
+                "nested": {
+                    "key": "offers[]",
+                    "filter": {"must": [{"key": '"list price"', "range": {"lt": 5}}]},
+                }
+            },
+        ],
+        "must_not": {"is_empty": {"key": '"About Product"'}},
+        "min_should": {"conditions": [{"is_null": {"key": '"ready made"'}}], "min_count": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("filter", "exclude", "whole"),
+    [
+        ({}, {}, {}),
+        ({"must": [ONE]}, {"a": "x"}, {"must": [ONE], "must_not": [{"key": "a", "match": {"any": ["x"]}}]}),
+        ({"must_not": ONE}, {"a": 5}, {"must_not": [ONE, {"key": "a", "match": {"value": 5}}]}),
+        ({"must_not": [ONE]}, {"a": True}, {"must_not": [ONE, {"key": "a", "match": {"value": True}}]}),
+        ({}, {"a": 1.5}, {"must_not": [{"key": "a", "range": {"gte": 1.5, "lte": 1.5}}]}),
+        (
+            {},
+            {"a": ["x", 1, "y"]},
+            {"must_not": [{"key": "a", "match": {"any": ["x", "y"]}}, {"key": "a", "match": {"value": 1}}]},
+        ),
+        ([], {"a": 1}, []),
+    ],
+)
+def test_what_is_excluded_joins_the_filter(filter: Any, exclude: Any, whole: Any) -> None:
+    assert excluding(filter, exclude) == whole

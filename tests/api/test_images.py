@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from shared.contract import DELETE_IMAGE, GET_IMAGE, LIST_IMAGES, Item
+from shared.files import Files
 from shared.settings import Settings
+from shared.thumbnails import Thumbnails, thumbnail_path
 from shared.uploads import Uploads
 from tests.api.conftest import Workers, assert_problem
 
@@ -157,26 +160,36 @@ def test_images_are_listed(client: FlaskClient, workers: Workers) -> None:
     workers.answer(LIST_IMAGES, {"ok": page})
     query = {"limit": "7", "cursor": "b", "filter": '{"must":[{"key":"dx","match":{"value":"mel"}}]}'}
     assert client.get(IMAGES, query_string=query).json == page
-    assert client.get(IMAGES).json == page
+    assert client.get(f"{IMAGES}?vectors=true").json == page
     filter = {"must": [{"key": "dx", "match": {"value": "mel"}}]}
-    assert workers.calls == [("list_images", "shop", filter, 7, "b"), ("list_images", "shop", None, 50, None)]
+    assert workers.calls == [
+        ("list_images", "shop", filter, 7, "b", False),
+        ("list_images", "shop", None, 50, None, True),
+    ]
 
 
-@pytest.mark.parametrize(("query", "code"), [("filter=x", "invalid_filter"), ("limit=x", "invalid_request")])
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("filter=x", "invalid_filter"), ("limit=x", "invalid_request"), ("vectors=1", "invalid_request")],
+)
 def test_wrong_list_arguments_are_refused(client: FlaskClient, query: str, code: str) -> None:
     assert_problem(client.get(f"{IMAGES}?{query}"), 422, code)
 
 
 @pytest.mark.parametrize("id", IDS)
 def test_any_id_reaches_the_worker_as_it_is(client: FlaskClient, workers: Workers, id: str) -> None:
-    image = {"id": id, "url": None, "payload": {}}
+    image = {"id": id, "url": None, "payload": {"_image": {"sha256": "0" * 64}}}
     workers.answer(GET_IMAGE, {"ok": image})
     workers.answer(DELETE_IMAGE, {"ok": None})
     path = f"{IMAGES}/{quote(id, safe='')}"
     assert client.get(path).json == image
     assert client.delete(path).status_code == 204
     assert_problem(client.get(f"{path}/thumbnail"), 404, "not_found", "No thumbnail is kept")
-    assert workers.calls == [("get_image", "shop", id), ("delete_image", "shop", id)]
+    assert workers.calls == [
+        ("get_image", "shop", id),
+        ("delete_image", "shop", id),
+        ("get_image", "shop", id),
+    ]
 
 
 def test_the_slashes_of_an_id_may_stand(client: FlaskClient, workers: Workers) -> None:
@@ -210,3 +223,84 @@ def test_payloads_of_many_files_fit(client: FlaskClient, accepted: Accepted) -> 
 def test_an_id_with_a_line_break_can_be_asked_for(client_with: Callable[..., FlaskClient]) -> None:
     answer = client_with(answer_seconds=0.05).get("/v1/collections/shop/images/a%0Ab")
     assert answer.get_json()["code"] != "not_found"
+
+
+# Thumbnails
+
+HASH = sha256(b"the original")
+WEBP = b"RIFF....WEBP, for all that the API knows"
+
+
+@pytest.fixture
+def keeping(client_with: Callable[..., FlaskClient], workers: Workers, tmp_path: Path) -> FlaskClient:
+    """The API beside workers that keep one thumbnail, of the image `x`."""
+    folder = str(tmp_path / "files")
+    Thumbnails(Files(Settings(files=folder))).write("shop", HASH, WEBP)
+    show(workers, thumbnail=True)
+    return client_with(files=folder)
+
+
+def show(workers: Workers, **system: Any) -> None:
+    payload = {"_image": {"sha256": HASH, **system}}
+    workers.answer(GET_IMAGE, {"ok": {"id": "x", "url": None, "payload": payload}})
+
+
+def test_a_kept_thumbnail_is_served_and_each_client_may_keep_it_for_itself(keeping: FlaskClient) -> None:
+    answer = keeping.get(f"{IMAGES}/x/thumbnail")
+    assert (answer.status_code, answer.mimetype, answer.data) == (200, "image/webp", WEBP)
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_where_the_address_says_what_it_shows_nobody_need_ask_again(keeping: FlaskClient) -> None:
+    path = thumbnail_path("shop", "x", {"_image": {"sha256": HASH, "thumbnail": True}})
+    assert path is not None
+    answer = keeping.get(path)
+    assert answer.data == WEBP
+    assert answer.headers["Cache-Control"] == "private, max-age=86400, immutable"
+    older = keeping.get(f"{IMAGES}/x/thumbnail?of={HASH[:15]}0")
+    assert (older.data, older.headers["Cache-Control"]) == (WEBP, "private, no-cache")
+
+
+def test_whoever_has_it_is_not_sent_it_again(keeping: FlaskClient) -> None:
+    path = f"{IMAGES}/x/thumbnail"
+    etag = keeping.get(path).headers["ETag"]
+    again = keeping.get(path, headers={"If-None-Match": etag})
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", etag)
+    assert again.headers["Cache-Control"] == "private, no-cache"
+    assert keeping.get(path, headers={"If-None-Match": '"another"'}).data == WEBP
+
+
+def test_a_version_of_a_collection_has_the_thumbnails_of_all(keeping: FlaskClient) -> None:
+    assert keeping.get("/v1/collections/shop@2/images/x/thumbnail").data == WEBP
+
+
+def test_none_is_served_where_none_is_kept(
+    keeping: FlaskClient, client: FlaskClient, workers: Workers
+) -> None:
+    path = f"{IMAGES}/x/thumbnail"
+    assert_problem(client.get(path), 404, "not_found", "No thumbnail is kept")  # this API keeps no files
+    assert_problem(keeping.get(path.replace("shop", "clinic")), 404, "not_found", "`x`")
+    show(workers)
+    assert_problem(keeping.get(path), 404, "not_found")
+    workers.answer(GET_IMAGE, {"error": {"code": "image_not_found", "detail": "There is no `x`."}})
+    assert_problem(keeping.get(path), 404, "image_not_found")
+
+
+@pytest.mark.parametrize(
+    "id", ["..", "../../../secret", "%2e%2e%2fsecret", "..%2F..%2Fsecret", "x/../../../../secret", "\0"]
+)
+def test_an_id_is_never_a_path(keeping: FlaskClient, workers: Workers, tmp_path: Path, id: str) -> None:
+    (tmp_path / "files" / "secret").write_bytes(b"secret")
+    workers.answer(GET_IMAGE, {"error": {"code": "image_not_found", "detail": "There is none."}})
+    answer = keeping.get(f"{IMAGES}/{quote(id, safe='%/')}/thumbnail")
+    assert (answer.status_code, b"secret" in answer.data) == (404, False)
+
+
+def test_files_that_cannot_be_reached_are_a_problem_that_passes(keeping: FlaskClient, tmp_path: Path) -> None:
+    kept = tmp_path / "files" / "thumbnails" / "shop" / HASH[:2] / f"{HASH}.webp"
+    kept.unlink()
+    kept.mkdir()
+    answer = keeping.get(f"{IMAGES}/x/thumbnail")
+    assert_problem(answer, 503, "files_unavailable", HASH)
+    assert "Retry-After" in answer.headers

@@ -1,96 +1,18 @@
-"""api/items.py: what becomes a failure row, and harms no other item."""
+"""api/items.py: a client's object as an item."""
 
 from __future__ import annotations
 
-import hashlib
+import struct
+from base64 import b64encode
 from typing import Any
 
 import pytest
 
-from api.items import checked_item, item_from, payload_refusal
+from api.items import item_from
+from shared.contract import Item
 from shared.errors import RequestError
 
 URL = "http://a.example/1.jpg"
-
-
-def nested(depth: int) -> dict[str, Any]:
-    value: dict[str, Any] = {}
-    for _ in range(depth - 1):
-        value = {"a": value}
-    return value
-
-
-@pytest.mark.parametrize(
-    "url", [URL, "HTTPS://A.EXAMPLE/ü?q=1#f", "http://[::1]/x", "http://user@a.example/"]
-)
-def test_a_web_url_is_taken_as_it_stands(url: str) -> None:
-    item = checked_item(url, None, None)
-    assert (item.id, item.url, item.refused) == (url, url, None)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "ftp://a.example/1", "/1.jpg", "a.example/1.jpg", "http://", " " + URL, "http://a.example/1 2", URL + "\n",
-     "javascript:alert(1)", "http://a.example/\x00", "data:image/png;base64,AA==", URL + "x" * 8192],
-)  # fmt: skip
-def test_a_url_that_cannot_be_fetched_is_a_failure_row(url: str) -> None:
-    item = checked_item(url, "mine", {"a": 1})
-    assert item.refused is not None
-    assert (item.id, item.refused.code, item.payload) == ("mine", "bad_url", {})
-
-
-def test_a_refused_item_has_an_id_in_any_case() -> None:
-    assert checked_item("", None, None).id == f"url-sha256:{hashlib.sha256(b'').hexdigest()}"
-    assert len(checked_item(URL, "x" * 1000, None).id) == 512
-
-
-def test_a_url_longer_than_an_id_gives_its_hash_as_the_id() -> None:
-    url = URL + "?" + "x" * 600
-    assert checked_item(url, None, None).id == f"url-sha256:{hashlib.sha256(url.encode()).hexdigest()}"
-    assert checked_item(URL.ljust(512, "x"), None, None).id == URL.ljust(512, "x")
-
-
-@pytest.mark.parametrize("id", ["", 7, 7.5, True, [], {}, "x" * 513])
-def test_an_id_that_is_no_short_string_is_a_failure_row(id: Any) -> None:
-    refused = checked_item(URL, id, None).refused
-    assert refused is not None
-    assert (refused.code, "`id`" in refused.detail) == ("payload_invalid", True)
-
-
-@pytest.mark.parametrize("id", ["x", "x" * 512, "https://a.example/ü b", "/"])
-def test_any_other_string_is_an_id(id: str) -> None:
-    item = checked_item(URL, id, None)
-    assert (item.id, item.refused) == (id, None)
-
-
-@pytest.mark.parametrize(
-    ("payload", "word"),
-    [
-        ([], "object"),
-        ("x", "object"),
-        (5, "object"),
-        ({"_image": {}}, "`_image`"),
-        ({"_": 1}, "`_`"),
-        ({"a": float("nan")}, "finite"),
-        ({"a": [{"b": float("-inf")}]}, "finite"),
-        ({"a": 2**63}, "64 bits"),
-        ({"a": -(2**63) - 1}, "64 bits"),
-        (nested(17), "deeper"),
-    ],
-)
-def test_a_payload_that_cannot_be_kept_is_a_failure_row(payload: Any, word: str) -> None:
-    refusal = payload_refusal(payload)
-    assert refusal is not None
-    assert refusal.code == "payload_invalid"
-    assert word in refusal.detail
-
-
-@pytest.mark.parametrize(
-    "payload", [None, {}, {"a": {"_b": 1}}, {"a": -(2**63), "b": True}, {"": "x"}, nested(16)]
-)
-def test_any_other_payload_is_kept(payload: Any) -> None:
-    assert payload_refusal(payload) is None
-    assert checked_item(URL, None, payload).payload == (payload or {})
 
 
 def test_null_is_the_same_as_absent() -> None:
@@ -102,3 +24,67 @@ def test_null_is_the_same_as_absent() -> None:
 def test_a_thousand_is_written_so_that_it_can_be_read() -> None:
     with pytest.raises(RequestError, match="Line 1,234"):
         item_from([], "Line", 1234)
+
+
+# What an export brings back
+
+
+def line(**fields: Any) -> Item:
+    return item_from(fields, "Line", 1)
+
+
+def test_a_vector_comes_as_numbers_or_as_their_bytes() -> None:
+    encoded = b64encode(struct.pack("<3f", 1, -0.5, 0.25)).decode()
+    for vector in ([1, -0.5, 0.25], encoded):
+        item = line(url=URL, vector=vector, fingerprint="vit@1/x")
+        assert (item.vector, item.fingerprint, item.refused) == (encoded, "vit@1/x", None)
+
+
+def test_an_item_with_its_vector_needs_an_id_but_no_url() -> None:
+    item = line(id="x", vector=[1.0], payload={"n": 1})
+    assert (item.id, item.url, item.payload, item.refused) == ("x", None, {"n": 1}, None)
+    for fields in ({"vector": [1.0]}, {"id": "x"}, {"id": "", "vector": [1.0]}, {"id": 7, "vector": [1.0]}):
+        with pytest.raises(RequestError, match="`url` is missing"):
+            line(**fields)
+
+
+def test_of_an_exported_image_only_what_is_known_of_its_bytes_is_taken() -> None:
+    facts = {"sha256": "0" * 64, "width": 3, "height": 4, "format": "jpeg", "bytes": 5, "model": "vit@1/x"}
+    item = line(url=URL, vector=[1.0], image=facts | {"job": "job_x/1", "etag": "x", "thumbnail": True})
+    assert item.image == facts
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"vector": []}, "1 to 65,536"),
+        ({"vector": ""}, "1 to 65,536"),
+        ({"vector": "AAAA"}, "1 to 65,536"),
+        ({"vector": "not base64!"}, "base64"),
+        ({"vector": {"0": 1}}, "list of finite numbers"),
+        ({"vector": ["1"]}, "list of finite numbers"),
+        ({"vector": [True]}, "list of finite numbers"),
+        ({"vector": [[1.0]]}, "list of finite numbers"),
+        ({"vector": [float("nan")]}, "list of finite numbers"),
+        ({"vector": [1e39]}, "list of finite numbers"),
+        ({"vector": [10**400]}, "list of finite numbers"),
+        ({"vector": [0.0] * 65_537}, "1 to 65,536"),
+        ({"vector": [1.0], "image": []}, "`image`"),
+        ({"vector": [1.0], "fingerprint": 7}, "`fingerprint`"),
+        ({"vector": [1.0], "fingerprint": "x" * 513}, "`fingerprint`"),
+        ({"image": {"width": 1}}, "there is none"),
+        ({"fingerprint": "vit"}, "there is none"),
+    ],
+)
+def test_what_cannot_be_brought_back_is_a_failure_row(fields: dict[str, Any], word: str) -> None:
+    item = line(url=URL, payload={"n": 1}, **fields)
+    assert item.refused is not None
+    assert (item.refused.code, item.url, item.vector, item.payload) == ("payload_invalid", URL, None, {})
+    assert word in item.refused.detail
+
+
+def test_a_flaw_of_the_item_itself_comes_before_that_of_its_vector() -> None:
+    item = line(id="x", vector=[1.0], payload={"_x": 1})
+    assert item.refused is not None
+    assert "`_x`" in item.refused.detail
+    assert line(id="x" * 600, vector=[1.0]).id == "x" * 512

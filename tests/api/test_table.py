@@ -56,6 +56,39 @@ def test_several_urls_without_an_id_column_are_their_own_ids(client: FlaskClient
     ]
 
 
+def test_a_json_list_of_urls_is_several_items_and_any_other_a_list(
+    client: FlaskClient, accepted: Accepted
+) -> None:
+    body = 'id,url,tags\np1,"[""http://a.example/1"", ""http://a.example/2""]","[""x"", 2]"\n'
+    assert accepted(post(client, body)) == [
+        Item(id=f"p1#{view}", url=f"http://a.example/{view}", payload={"tags": ["x", 2], "group": "p1"})
+        for view in (1, 2)
+    ]
+
+
+def test_columns_of_prices_are_amounts(client: FlaskClient, accepted: Accepted) -> None:
+    body = (
+        'url,List Price,Price\nhttp://a.example/1,$24.99,"1.299,00 €"\nhttp://a.example/2,Sold out,$9 - $12\n'
+    )
+    assert [item.payload for item in accepted(post(client, body, prices="List Price, Price"))] == [
+        {"List Price": 24.99, "Price": 1299.0},
+        {"List Price": "Sold out", "Price": 9.0},
+    ]
+
+
+def test_a_column_says_what_belongs_together(client: FlaskClient, accepted: Accepted) -> None:
+    body = "url,lesion\nhttp://a.example/1,HAM_1\nhttp://a.example/2,\n"
+    items = accepted(post(client, body, group_column="lesion"))
+    assert [item.payload for item in items] == [{"lesion": "HAM_1", "group": "HAM_1"}, {}]
+
+
+def test_a_row_of_a_thousand_and_one_urls_is_one_failure_row(client: FlaskClient, accepted: Accepted) -> None:
+    urls = "|".join(f"http://a.example/{number}" for number in range(1001))
+    [item] = accepted(post(client, f"id,url\np,{urls}\n", separator="|"))
+    assert item.refused is not None
+    assert (item.id, item.refused.code) == ("p", "payload_invalid")
+
+
 @pytest.mark.parametrize("separator", [None, "|"])
 def test_a_row_without_a_url_is_a_failure_row(
     client: FlaskClient, accepted: Accepted, separator: str | None
@@ -114,9 +147,10 @@ def test_a_table_that_cannot_be_read_is_refused(
     assert_problem(post(client, body), status, code, *words)
 
 
-def test_an_id_column_that_was_asked_for_must_be_there(client: FlaskClient) -> None:
-    response = post(client, "url\nhttp://a\n", id_column="sku")
-    assert_problem(response, 400, "invalid_body", "no column `sku`", "id_column")
+@pytest.mark.parametrize("argument", ["id_column", "group_column", "prices"])
+def test_a_column_that_was_asked_for_must_be_there(client: FlaskClient, argument: str) -> None:
+    response = post(client, "url\nhttp://a\n", **{argument: "sku"})
+    assert_problem(response, 400, "invalid_body", "no column `sku`", argument)
 
 
 def test_a_misspelt_argument_is_named(client: FlaskClient) -> None:

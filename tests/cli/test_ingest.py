@@ -10,6 +10,7 @@ import pytest
 
 JOBS = "/v1/collections/images/jobs"
 IMAGES = "/v1/collections/images/images"
+IMPORTS = "/v1/collections/images/imports"
 
 
 @pytest.fixture
@@ -18,6 +19,7 @@ def accepting(api, answer, job):
     accepted = answer(job(state="queued", indexed=0, pending=3), 202)
     api.on("POST", JOBS, accepted)
     api.on("POST", IMAGES, accepted)
+    api.on("POST", IMPORTS, accepted)
     api.on("GET", "/v1/jobs/j1", answer(job(state="running", indexed=1, pending=2)), answer(job()))
     return api
 
@@ -34,12 +36,126 @@ def test_a_csv_is_sent_as_it_is_with_its_columns_named(accepting, run, tmp_path)
     assert "3 indexed, 0 unchanged, 0 failed" in result.stdout
 
 
+def test_a_csv_with_options_of_an_import_is_left_to_a_worker(accepting, run, tmp_path):
+    feed = tmp_path / "feed.csv"
+    feed.write_bytes(b"Image,Price\nhttp://a.example/1.jpg,$5\n")
+    options = ("--url-column", "Image", "--price", "Price", "--fill", "age=0", "--fraction", "0.1")
+    assert run("ingest", str(feed), *options).exit_code == 0
+    (sent,) = accepting.sent("POST", IMPORTS)
+    assert json.loads(sent.parts["source"][0].get_payload(decode=True)) == {
+        **{"url_column": "Image", "fraction": 0.1, "prices": ["Price"], "fill": {"age": 0}}
+    }
+    (file,) = sent.parts["file"]
+    assert (file.get_filename(), file.get_payload(decode=True)) == ("feed.csv", feed.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["products.parquet", "samples.TAR"])
+def test_a_feed_that_only_a_worker_reads_is_uploaded(accepting, run, tmp_path, name):
+    (tmp_path / name).write_bytes(b"bytes")
+    assert run("ingest", str(tmp_path / name)).exit_code == 0
+    (sent,) = accepting.sent("POST", IMPORTS)
+    assert sent.parts["file"][0].get_payload(decode=True) == b"bytes"
+
+
+def test_a_feed_at_a_url_is_named_and_any_other_url_is_an_image(accepting, run):
+    feed = "https://shop.example/export/products.csv?key=1"
+    assert run("ingest", feed, "http://a.example/1.jpg", "--id-column", "Uniq Id").exit_code == 0
+    (sent,) = accepting.sent("POST", IMPORTS)
+    assert json.loads(sent.body) == {"files": feed, "id_column": "Uniq Id"}
+    assert len(accepting.sent("POST", JOBS)) == 1
+
+
+def test_a_data_set_is_named(accepting, run):
+    options = (
+        "--split",
+        "test",
+        "--image-column",
+        "image",
+        "--id-column",
+        "image_id",
+        "--group-column",
+        "lesion_id",
+    )
+    result = run(
+        "ingest", "--dataset", "marmal88/skin_cancer", *options, "--fill", "age=0", "--sync", "--force"
+    )
+    assert result.exit_code == 0, result.output
+    (sent,) = accepting.sent("POST", IMPORTS)
+    assert json.loads(sent.body) == {
+        "dataset": "marmal88/skin_cancer",
+        "split": "test",
+        "image_column": "image",
+        "id_column": "image_id",
+        "group_column": "lesion_id",
+        "fill": {"age": 0},
+        "sync": True,
+        "force": True,
+    }
+
+
+def test_a_sync_of_a_list_is_asked_for(accepting, run, tmp_path):
+    (tmp_path / "items.ndjson").write_text("{}\n")
+    assert run("ingest", str(tmp_path / "items.ndjson"), "--sync", "--sync-share", "0.5").exit_code == 0
+    (sent,) = accepting.sent("POST", JOBS)
+    assert sent.query == "sync=true&sync_share=0.5"
+
+
+@pytest.mark.parametrize(
+    ("sync", "removed", "words", "code"),
+    [
+        ({"absent": 2, "share": 0.1, "refused": None}, 2, "2 removed", 0),
+        (
+            {"absent": 9, "share": 0.9, "refused": "9 of 10 images are absent."},
+            0,
+            "Nothing removed: 9 of 10",
+            1,
+        ),
+    ],
+)
+def test_what_a_sync_removed_is_said(accepting, run, answer, job, sync, removed, words, code):
+    accepting.on("GET", "/v1/jobs/j1", answer(job(removed=removed, sync=sync)))
+    result = run("ingest", "http://a.example/1.jpg", "--sync")
+    assert (result.exit_code, words in result.stdout) == (code, True)
+
+
+def test_an_import_that_could_not_be_read_says_why(accepting, run, answer, job):
+    ended = job(state="cancelled", last_error="`products.csv`: Row 2 is not UTF-8.")
+    accepting.on("GET", "/v1/jobs/j1", answer(ended))
+    result = run("ingest", "https://shop.example/products.csv")
+    assert (result.exit_code, "Row 2 is not UTF-8" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("names", [["a.csv", "b.csv"], ["a.jpg"], ["a.csv", "a.jpg"]])
+def test_a_sync_takes_one_source_that_names_all(accepting, run, tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    result = run("ingest", *(str(tmp_path / name) for name in names), "--sync")
+    assert (result.exit_code, "--sync takes one" in result.stderr) == (2, True)
+    assert not accepting.received
+
+
+@pytest.mark.parametrize(
+    "option", [("--limit", "5"), ("--price", "a"), ("--fill", "a=1"), ("--id-column", "a")]
+)
+def test_options_of_a_feed_without_one_are_misuse(accepting, run, tmp_path, option):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    result = run("ingest", str(tmp_path / "a.jpg"), "http://a.example/1.jpg", *option)
+    assert (result.exit_code, "none of the sources is one" in result.stderr) == (2, True)
+    assert not accepting.received
+
+
+def test_nothing_to_index_is_misuse(accepting, run):
+    result = run("ingest")
+    assert (result.exit_code, "--dataset" in result.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("name", "content_type"),
     [
         ("items.ndjson", "application/x-ndjson"),
         ("items.jsonl", "application/x-ndjson"),
         ("items.json", "application/json"),
+        ("items.tsv", "text/tab-separated-values"),
     ],
 )
 def test_a_list_of_items_is_sent_under_its_own_type(accepting, run, tmp_path, name, content_type):

@@ -13,7 +13,14 @@ SOCKETS = Path("/tmp/lookalike-x")
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     """Settings as a bare environment gives them, and what a test adds to it."""
-    for name in ("REDIS_URL", "QDRANT_URL", "LOOKALIKE_MODEL"):
+    for name in (
+        "REDIS_URL",
+        "QDRANT_URL",
+        "LOOKALIKE_MODEL",
+        "LOOKALIKE_MODELS",
+        "LOOKALIKE_FILES",
+        "LOOKALIKE_THUMBNAILS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
     def settings(**env: str) -> Settings:
@@ -57,7 +64,24 @@ def test_the_model_is_the_one_that_needs_no_hub_unless_one_is_named(settings):
 def test_a_model_in_a_folder_is_found_from_the_folder_of_the_parts_too(settings, tmp_path, monkeypatch):
     (tmp_path / "vit").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert environment(settings(LOOKALIKE_MODEL="vit"), SOCKETS)["LOOKALIKE_MODEL"] == str(tmp_path / "vit")
+    found = environment(settings(LOOKALIKE_MODEL="vit", LOOKALIKE_MODELS="vit, shop/clip"), SOCKETS)
+    assert found["LOOKALIKE_MODEL"] == str(tmp_path / "vit")
+    assert found["LOOKALIKE_MODELS"] == f"{tmp_path / 'vit'},shop/clip"
+
+
+def test_thumbnails_are_kept_in_the_data_folder_unless_it_is_said_otherwise(settings, tmp_path):
+    found = environment(settings(), SOCKETS)
+    assert found["LOOKALIKE_FILES"] == str(tmp_path / "files")
+    assert found["LOOKALIKE_THUMBNAILS"] == "true"
+    assert environment(settings(LOOKALIKE_THUMBNAILS="false"), SOCKETS)["LOOKALIKE_THUMBNAILS"] == "false"
+
+
+def test_files_are_kept_where_the_operator_says(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = settings(LOOKALIKE_FILES="s3://bucket/folder")
+    assert environment(given, SOCKETS)["LOOKALIKE_FILES"] == "s3://bucket/folder"
+    given = settings(LOOKALIKE_FILES="kept")
+    assert environment(given, SOCKETS)["LOOKALIKE_FILES"] == str(tmp_path / "kept")
 
 
 def test_a_part_that_says_what_it_lacks_is_quoted(settings, api, problem, answer):

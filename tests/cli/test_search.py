@@ -95,3 +95,75 @@ def test_a_payload_cannot_drive_the_terminal(api, run, answer):
     assert "\x1b" not in result.stdout
     assert "\x07" not in result.stdout
     assert "[red]x[/red]" in result.stdout
+
+
+GROUPED = {
+    "id": "s1",
+    "state": "done",
+    "hits": [],
+    "groups": [
+        {
+            "id": "B07-shoe",
+            "count": 8,
+            "hits": [DONE["hits"][0], {"id": "shoe-8", "score": 0.5, "payload": {}}],
+        }
+    ],
+}
+
+
+def test_several_files_are_one_question(found, run, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+    assert run("search", str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg"), "--text", "red").exit_code == 0
+    parts = found.received[0].parts
+    assert [part.get_payload(decode=True) for part in parts["image"]] == [b"a.jpg", b"b.jpg"]
+    assert json.loads(parts["query"][0].get_payload(decode=True))["text"] == "red"
+
+
+def test_every_option_is_sent_as_the_api_spells_it(found, run):
+    run(
+        *("search", "--like", "shoe-1", "--like", "https://a.example/q.jpg", "--unlike", "shoe-2"),
+        *("--exclude", "dx=nv", "--exclude", "age=55", "--exclude", "age=60", "--exclude", 'zip="55"'),
+        *("--group-by", "group", "--group-size", "3", "--exact", "--no-placeholders"),
+    )
+    assert json.loads(found.received[0].body) == {
+        "like": ["shoe-1", "https://a.example/q.jpg"],
+        "unlike": ["shoe-2"],
+        "exclude": {"dx": "nv", "age": [55, 60], "zip": "55"},
+        "group_by": "group",
+        "group_size": 3,
+        "exact": True,
+        "placeholders": False,
+        "limit": 10,
+        "offset": 0,
+    }
+
+
+def test_a_part_of_the_picture_is_asked_by(found, run):
+    run("search", "shoe-1", "--crop", "0.1, 0.2,0.6,1")
+    assert json.loads(found.received[0].body)["crop"] == [0.1, 0.2, 0.6, 1]
+
+
+def test_groups_are_a_table_with_how_many_matched(api, run, answer):
+    api.on("POST", SEARCHES, answer(GROUPED))
+    rows = run("search", "shoe-1", "--group-by", "group").stdout.splitlines()
+    assert rows[0].split() == ["group", "count", "score", "id", "url", "payload"]
+    assert rows[1].split()[:4] == ["B07-shoe", "8", "0.988", "shoe-7"]
+    assert rows[2].split()[:4] == ["B07-shoe", "8", "0.500", "shoe-8"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ((), "--text or --like"),
+        (("shoe-1", "shoe-2"), "--like"),
+        (("shoe-1", "--crop", "0.1,0.2"), "--crop"),
+        (("shoe-1", "--exclude", "dx"), "--exclude"),
+        (("shoe-1", "--exclude", "=nv"), "--exclude"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_misuse(found, run, arguments, word):
+    result = run("search", *arguments)
+    assert result.exit_code == 2
+    assert word in result.stderr
+    assert not found.received

@@ -79,6 +79,8 @@ class Record:
         counts: dict[str, int] = {
             "chunks that are due": self._redis.zcard("lookalike:due") + self._redis.zcard("lookalike:again"),
             "jobs that are accepting": self._redis.zcard("lookalike:accepting"),
+            "imports that are read": self._redis.zcard("lookalike:imports"),
+            "jobs that wait to be synchronised": self._redis.zcard("lookalike:syncs"),
             "items that are pending": int(self._redis.get("lookalike:pending") or 0),
             "messages in the queue": self._redis.llen("ingest"),
         }

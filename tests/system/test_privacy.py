@@ -46,15 +46,21 @@ def test_the_place_the_camera_and_the_owner_of_a_picture_are_neither_stored_nor_
         stack.search(collection, telling(1)),
         stack.ok("GET", f"/v1/jobs/{job}"),
     ]
-    fields = {"id", "url", "sha256", "width", "height", "format", "bytes", "model", "indexed_at", "job"}
+    # fmt: off
+    fields = {
+        "id", "url", "sha256", "width", "height", "format", "bytes", "model", "indexed_at", "job", "thumbnail",
+    }
+    # fmt: on
     assert {name for image in answers[0]["images"] for name in image["payload"]["_image"]} == fields
-    kept = json.dumps(answers).encode() + index_on_disk(stack) + values_in_redis(stack)
+    thumbnails = on_disk(stack, "files")
+    assert thumbnails.count(b"WEBP") >= 2
+    kept = json.dumps(answers).encode() + on_disk(stack, "index") + thumbnails + values_in_redis(stack)
     for secret in (CAMERA, OWNER, NOTE, "GPS", str(LATITUDE)):
         assert secret.encode() not in kept
 
 
-def index_on_disk(stack: Stack) -> bytes:
-    return b"".join(path.read_bytes() for path in (stack.data / "index").rglob("*") if path.is_file())
+def on_disk(stack: Stack, folder: str) -> bytes:
+    return b"".join(path.read_bytes() for path in (stack.data / folder).rglob("*") if path.is_file())
 
 
 def values_in_redis(stack: Stack) -> bytes:

@@ -98,3 +98,25 @@ def test_an_image_is_read_and_deleted_by_its_id(stack: Stack, images: ImageServe
     assert stack.call("DELETE", path).status_code == 204
     assert stack.call("GET", path).status_code == 404
     assert stack.count(collection) == 0
+
+
+def test_groups_and_a_batch_are_found_over_http(stack: Stack, shop: str) -> None:
+    grouped = stack.search(shop, jpeg(7), group_by="kind", group_size=3)
+    assert [(group["id"], group["count"]) for group in grouped["groups"]] == [("odd", 30), ("even", 30)]
+    assert ids(grouped) == [group["hits"][0]["id"] for group in grouped["groups"]]
+    queries = [
+        {"id": "p7", "limit": 3},
+        {"like": ["p7", "p9"], "exclude": {"kind": "even"}},
+        {"id": "nobody"},
+    ]
+    path, wait = f"/v1/collections/{shop}/searches/batch", {"Prefer": "wait=20"}
+    one, two, three = stack.ok("POST", path, json={"queries": queries}, headers=wait)["results"]
+    assert ids(one) == ids(stack.search(shop, id="p7", limit=3))
+    assert {hit["payload"]["kind"] for hit in two["hits"]} == {"odd"}
+    assert not {"p7", "p9"} & set(ids(two))
+    assert three["problem"]["code"] == "image_not_found"
+
+
+def test_text_is_refused_under_a_model_that_reads_none(stack: Stack, shop: str) -> None:
+    answer = stack.call("POST", f"/v1/collections/{shop}/searches", json={"text": "a red radio"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "text_unsupported")

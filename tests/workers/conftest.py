@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import redis
 
+from shared.files import Files
 from shared.ledger import Ledger
 from shared.settings import Settings
 from shared.uploads import Uploads
@@ -23,6 +24,7 @@ from workers.index.edge import EdgeIndex
 from workers.lease import Leases
 from workers.models import Model, Models
 from workers.parts import Parts
+from workers.placeholders import Placeholders
 from workers.rows import Rows
 from workers.turns import Turns
 
@@ -35,6 +37,8 @@ class CountingEmbedder:
         self.card = embedder.card
         self.shape = embedder.shape
         self.device = embedder.device
+        self.memory = embedder.memory
+        self.text = embedder.text
         self.pictures = 0
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -71,29 +75,34 @@ def parts(
             "fetch_timeout": 2.0,
             "fetch_threads": 8,
             "decode_processes": 2,
+            "files": str(tmp_path / "files"),
         }
     )
     ledger = Ledger(redis_client, settings)
     embedder = CountingEmbedder(small_embedder)
     rows = Rows(20, embedder.shape, reserve=2)
+    index = EdgeIndex(tmp_path / "index")
     made = Parts(
         settings=settings,
         redis=redis_client,
         ledger=ledger,
         uploads=Uploads(redis_client, settings),
-        index=EdgeIndex(tmp_path / "index"),
+        index=index,
+        placeholders=Placeholders(index),
         fetcher=Fetcher(settings),
         models=Models(
+            settings,
             Model(
                 embedder,
                 rows,
                 Decoders(settings, embedder.shape, rows),
                 Batcher(embedder, batch_size=8, threads=1),
-            )
+            ),
         ),
         pool=ThreadPoolExecutor(8),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),
+        files=Files(settings),
     )
     yield made
     made.close()

@@ -25,7 +25,7 @@ from PIL import Image
 from shared.errors import FailureCode, ItemError, ServiceError
 from shared.settings import Settings
 from tests.image_server import jpeg, png
-from workers.decode import Picture, PixelShape, decode
+from workers.decode import Crop, Picture, PixelShape, decode
 from workers.decoder import ANSWER, READY, REQUEST
 from workers.decoders import Decoders
 from workers.rows import Rows
@@ -126,6 +126,29 @@ def test_pictures_are_those_that_decode_gives_from_any_thread(pool: ThreadPoolEx
                 alone.format,
             )
         assert len(children()) == 2  # each was used again
+
+
+def test_crops_and_thumbnails_are_those_that_decode_gives_picture_by_picture(
+    pool: ThreadPoolExecutor,
+) -> None:
+    crops: list[Crop | None] = [None, (0.0, 0.0, 0.5, 0.5), (0.25, 0.5, 1.0, 0.75)]
+    wanted = [(seed, crop, wants) for seed in range(4) for crop in crops for wants in (True, False)]
+    with decoders(thumbnail_pixels=128) as pictures:
+        made = pool.map(lambda each: pictures.decode(jpeg(each[0]), crop=each[1], thumbnail=each[2]), wanted)
+        for (seed, crop, wants), picture in zip(wanted, made, strict=True):
+            alone = decode(jpeg(seed), SQUARE, CAP, crop=crop, thumbnail=128 if wants else 0)
+            np.testing.assert_array_equal(picture.pixels, alone.pixels)
+            assert picture.thumbnail == alone.thumbnail
+            assert (picture.thumbnail is not None) == wants
+
+
+def test_a_thumbnail_larger_than_the_largest_file_is_brought_back() -> None:
+    small = png_of_zeros(600, 600, 600)
+    with decoders(fetch_max_bytes=len(small), thumbnail_pixels=512) as pictures:
+        assert (
+            pictures.decode(small, thumbnail=True).thumbnail
+            == decode(small, SQUARE, CAP, thumbnail=512).thumbnail
+        )
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"8BPS\0\1", jpeg(1)[:5000], png_of_zeros(9000, 8000, 0)])

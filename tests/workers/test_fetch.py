@@ -21,7 +21,7 @@ import pytest
 from shared.errors import FailureCode, ItemError, StartError
 from shared.settings import Settings
 from tests.image_server import ENDLESS, ImageServer, gzip_bomb, jpeg, png
-from workers.fetch import Fetched, Fetcher
+from workers.fetch import Fetched, Fetcher, Known, place_of
 from workers.hosts import NoTurn
 
 LOOPBACK = "127.0.0.0/8, ::1/128"
@@ -876,6 +876,72 @@ def test_a_dribbled_handshake_is_a_timeout(hurried: Fetcher) -> None:
         stop.set()
         thread.join()
     assert error.code is FailureCode.TIMEOUT
+
+
+# What is known already
+
+
+@pytest.mark.parametrize("by", ["hash", "date"])
+def test_what_is_known_comes_without_its_body(by: str, fetcher: Fetcher, server: ImageServer) -> None:
+    url = server.url(f"/tagged?of=/a.jpg&by={by}")
+    first = fetcher.fetch(url)
+    assert (first.data, first.unchanged) == (jpeg(1), False)
+    assert [first.etag is None, first.last_modified is None] == [by == "date", by == "hash"]
+    again = fetcher.fetch(url, Known(first.place, first.etag, first.last_modified))
+    assert again == Fetched(bytearray(), url, first.etag, first.last_modified, unchanged=True)
+
+
+def test_what_is_no_longer_as_it_was_known_comes_whole(fetcher: Fetcher, server: ImageServer) -> None:
+    url = server.url("/tagged?of=/a.jpg")
+    fetched = fetcher.fetch(url, Known(place_of(url), etag='"of yesterday"'))
+    assert (fetched.data, fetched.unchanged) == (jpeg(1), False)
+
+
+def test_what_redirects_led_to_is_known_there_and_only_there(fetcher: Fetcher, server: ImageServer) -> None:
+    target = server.url("/tagged?of=/a.jpg")
+    url = server.url("/redirect?to=/tagged%3Fof=/a.jpg")
+    first = fetcher.fetch(url)
+    assert first.url == target
+    assert fetcher.fetch(url, Known(first.place, first.etag)).unchanged
+    moved = server.url("/redirect?to=/tagged%3Fof=/a.jpg%26moved")
+    assert not fetcher.fetch(moved, Known(first.place, first.etag)).unchanged
+
+
+def test_a_hash_counts_for_more_than_a_date(fetcher: Fetcher) -> None:
+    with Scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx") as there:
+        fetcher.fetch(there.url(), Known(place_of(there.url()), '"x"', "Tue, 24 Nov 2026 12:00:00 GMT"))
+        head = there.received[0].decode().split("\r\n")
+    assert 'If-None-Match: "x"' in head
+    assert not any(line.startswith("If-Modified-Since") for line in head)
+
+
+@pytest.mark.parametrize("known", [None, "elsewhere", "unnamed"])
+def test_a_server_that_says_unchanged_unasked_is_an_http_status(known: str | None, fetcher: Fetcher) -> None:
+    with Scripted(b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n\r\n') as there:
+        asked = {
+            None: None,
+            "elsewhere": Known(place_of(there.url("/elsewhere")), '"x"'),
+            "unnamed": Known(place_of(there.url())),
+        }
+        with pytest.raises(ItemError, match="304") as caught:
+            fetcher.fetch(there.url(), asked[known])
+        assert "If-None-Match" not in there.received[0].decode()
+    assert (caught.value.code, caught.value.again_after) == (FailureCode.HTTP_STATUS, None)
+
+
+@pytest.mark.parametrize("etag", ["", "x" * 257, '"\xfc"', '"a\tb"'])
+def test_a_name_that_cannot_be_sent_back_is_not_kept(etag: str, fetcher: Fetcher) -> None:
+    reply = f"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nETag: {etag}\r\n\r\nx".encode("latin-1")
+    with Scripted(reply) as there:
+        assert fetcher.fetch(there.url()).etag is None
+
+
+def test_the_connection_is_kept_after_an_answer_without_a_body(fetcher: Fetcher) -> None:
+    with ImageServer() as server:
+        url = server.url("/tagged")
+        known = Known(place_of(url), fetcher.fetch(url).etag)
+        assert all(fetcher.fetch(url, known).unchanged for _ in range(3))
+        assert server.connections == 1
 
 
 # What stays behind

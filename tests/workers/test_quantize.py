@@ -14,7 +14,7 @@ from shared.contract import ModelCard
 from shared.errors import StartError
 from shared.settings import Settings
 from tests.embedding import with_openvino
-from tests.models import make_vit
+from tests.models import make_clip, make_vit
 from tests.photographs import make_photographs
 from workers.decode import decode
 from workers.embed import quantize
@@ -68,6 +68,17 @@ def test_an_int8_model_is_nearly_the_model(vit: Path, made: tuple[Path, str], ph
     cosines = (ours * theirs).sum(axis=1)
     assert cosines.min() >= 0.98
     assert cosines.max() < 0.9999999  # it is int8, not the model itself
+
+
+def test_an_int8_form_of_two_towers_embeds_pictures_and_takes_no_text(
+    photographs: Path, tmp_path: Path
+) -> None:
+    make(make_clip(tmp_path / "clip"), photographs, tmp_path / "int8")
+    embedder = load_folder(Settings(model=str(tmp_path / "int8")))
+    assert (embedder.card.preprocessing, embedder.text) == ("short64-crop64-bicubic/joint", None)
+    exact = TorchEmbedder("exact", transformer(Settings(model=str(tmp_path / "clip"))), "cpu", torch.float32)
+    pixels = [decode(path.read_bytes(), embedder.shape, 10**8).pixels for path in photographs.iterdir()]
+    assert (embedder.embed(pixels) * exact.embed(np.stack(pixels))).sum(axis=1).min() >= 0.98
 
 
 def test_the_folder_holds_the_model_and_where_it_came_from(vit: Path, made: tuple[Path, str]) -> None:

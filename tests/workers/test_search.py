@@ -12,7 +12,7 @@ from shared.contract import Chunk, Item, Query
 from tests.image_server import ImageServer, jpeg, picture
 from workers.ingest import ingest
 from workers.parts import Parts
-from workers.search import filtered_fields, search
+from workers.search import search, search_all
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_crop_finds_its_original_first(parts: Parts, shop: ImageServer) -> Non
     crop = original.crop((15, 10, original.width - 15, original.height - 10))
     buffer = io.BytesIO()
     crop.resize((crop.width // 2, crop.height // 2)).save(buffer, "JPEG", quality=40)
-    assert ids(ask(parts, upload=parts.uploads.park_for_search(buffer.getvalue())))[0] == "p5"
+    assert ids(ask(parts, uploads=[parts.uploads.park_for_search(buffer.getvalue())]))[0] == "p5"
 
 
 def test_a_url_is_fetched_and_finds_itself_with_a_score_of_one(parts: Parts, shop: ImageServer) -> None:
@@ -107,7 +107,7 @@ def test_only_the_payload_that_is_asked_for_comes(parts: Parts, shop: ImageServe
     ("query", "code"),
     [
         ({"id": "nobody"}, "image_not_found"),
-        ({"upload": "0" * 64}, "empty"),
+        ({"uploads": ["0" * 64]}, "empty"),
         ({"url": "http://10.0.0.1/x.jpg"}, "address_refused"),
     ],
 )
@@ -125,38 +125,100 @@ def test_a_collection_that_does_not_stand_is_said_so(parts: Parts) -> None:
 
 def test_a_picture_is_not_searched_under_another_model(parts: Parts) -> None:
     parts.index.create("shop", parts.models.default.embedder.card.model_copy(update={"revision": "another"}))
-    answer = ask(parts, upload=parts.uploads.park_for_search(b"x"))
+    answer = ask(parts, uploads=[parts.uploads.park_for_search(b"x")])
     assert answer["problem"]["code"] == "model_unavailable"
-
-
-def test_every_field_of_a_filter_is_found_with_its_type() -> None:
-    filter = {
-        "must": [{"key": "a", "match": {"value": "x"}}, {"should": [{"key": "b", "match": {"any": [1, 2]}}]}],
-        "must_not": {"key": "c", "match": {"value": True}},
-        "should": [
-            {"key": "d", "range": {"gte": 1.5}},
-            {"key": "e", "range": {"lt": "2026-01-01T00:00:00Z"}},
-        ],
-        "min_should": {"conditions": [{"key": "f", "match": {"text": "red"}}], "min_count": 1},
-    }
-    assert dict(filtered_fields(filter)) == {
-        "a": "keyword",
-        "b": "integer",
-        "c": "bool",
-        "d": "float",
-        "e": "datetime",
-        "f": "text",
-    }
 
 
 def test_a_query_picture_is_not_kept_once_it_is_read(parts: Parts, shop: ImageServer) -> None:
     sha256 = parts.uploads.park_for_search(jpeg(5))
-    ask(parts, upload=sha256)
+    ask(parts, uploads=[sha256])
     assert parts.uploads.read(sha256) is None
 
 
 def test_a_search_does_not_take_away_what_waits_to_be_indexed(parts: Parts, shop: ImageServer) -> None:
     sha256 = parts.uploads.park_for_ingest(jpeg(5))
     parts.uploads.park_for_search(jpeg(5))
-    ask(parts, upload=sha256)
+    ask(parts, uploads=[sha256])
     assert parts.uploads.read(sha256) is not None
+
+
+def test_groups_are_one_row_a_product_with_its_best_view_and_how_many_matched(
+    parts: Parts, shop: ImageServer
+) -> None:
+    answer = ask(parts, id="p3", group_by="kind", group_size=2)
+    assert [(group["id"], group["count"], len(group["hits"])) for group in answer["groups"]] in (
+        [("odd", 5, 2), ("even", 6, 2)],
+        [("even", 6, 2), ("odd", 5, 2)],
+    )
+    assert answer["hits"] == [group["hits"][0] for group in answer["groups"]]
+    assert ids(answer)[0] == ids(ask(parts, id="p3"))[0]
+    found = parts.index.find("shop")
+    assert found is not None
+    assert found.indexes == {"kind": "keyword"}
+
+
+def test_groups_have_the_payload_that_is_asked_for(parts: Parts, shop: ImageServer) -> None:
+    answer = ask(parts, id="p3", group_by="kind", with_payload=["price"])
+    assert all(hit["payload"].keys() == {"price"} for group in answer["groups"] for hit in group["hits"])
+
+
+def test_pages_of_groups_join(parts: Parts, shop: ImageServer) -> None:
+    whole = [group["id"] for group in ask(parts, id="p0", group_by="price", limit=100)["groups"]]
+    pages = [
+        ask(parts, id="p0", group_by="price", limit=3, offset=offset)["groups"] for offset in range(0, 12, 3)
+    ]
+    assert [group["id"] for page in pages for group in page] == whole
+    assert sorted(whole) == list(range(1, 12))
+
+
+def test_a_field_may_be_filtered_by_and_grouped_by_at_once(parts: Parts, shop: ImageServer) -> None:
+    dear = {"must": [{"key": "price", "range": {"gte": 6}}]}
+    groups = ask(parts, id="p0", filter=dear, group_by="price")["groups"]
+    assert sorted((group["id"], group["count"]) for group in groups) == [(n, 1) for n in range(6, 12)]
+
+
+def test_placeholders_are_left_out_when_asked_to(parts: Parts, shop: ImageServer) -> None:
+    same = [Item(id=f"none{n}", url=shop.url("/jpeg/99.jpg"), payload={"group": f"g{n}"}) for n in range(3)]
+    ingest(Chunk("job_b", 1, "shop", "t", 1, same), parts, lease=lambda: "held")
+    assert {f"none{n}" for n in range(3)} <= set(ids(ask(parts, id="p3", limit=100)))
+    assert set(ids(ask(parts, id="p3", limit=100, placeholders=False))) == {f"p{n}" for n in range(12)} - {
+        "p3"
+    }
+
+
+def test_a_system_field_may_be_filtered_on(parts: Parts, shop: ImageServer) -> None:
+    jpeg_only = {"must": [{"key": "_image.format", "match": {"value": "jpeg"}}]}
+    assert len(ids(ask(parts, id="p3", filter=jpeg_only, limit=100))) == 11
+    assert ids(ask(parts, id="p3", filter={"must_not": jpeg_only["must"]})) == []
+
+
+def test_a_hit_says_where_its_thumbnail_is(parts: Parts, shop: ImageServer) -> None:
+    payload = parts.index.retrieve("shop", ["p4"])["p4"].payload
+    payload["_image"]["thumbnail"] = True
+    parts.index.set_payloads("shop", {"p4": payload})
+    thumbnails = {hit["id"]: hit["thumbnail"] for hit in ask(parts, id="p3", limit=100)["hits"]}
+    assert thumbnails.pop("p4").startswith("/v1/collections/shop/images/p4/thumbnail")
+    assert set(thumbnails.values()) == {None}
+
+
+def test_a_batch_has_a_result_for_each_query_in_its_order(parts: Parts, shop: ImageServer) -> None:
+    now = time.time()
+    queries = [
+        Query(collection="shop", url=shop.url("/jpeg/3.jpg"), limit=1, sent_at=now),
+        Query(collection="shop", id="nobody", sent_at=now),
+        Query(collection="nothing", id="p1", sent_at=now),
+        Query(collection="shop", id="p1", group_by="kind", sent_at=now),
+    ]
+    answer = search_all(queries, parts)
+    one, two, three, four = answer["results"]
+    assert answer["state"] == "done"
+    assert ids(one) == ["p3"]
+    assert (two["state"], two["problem"]["code"]) == ("failed", "image_not_found")
+    assert (three["state"], three["problem"]["code"]) == ("failed", "collection_not_found")
+    assert len(four["groups"]) == 2
+
+
+def test_a_batch_ends_where_nobody_could_read_its_answer_any_more(parts: Parts, shop: ImageServer) -> None:
+    long_ago = time.time() - parts.settings.search_ttl - 1
+    answer = search_all([Query(collection="shop", id="p1", sent_at=long_ago)], parts)
+    assert answer["results"][0]["problem"]["code"] == "timeout"

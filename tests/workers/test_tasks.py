@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.contract import INGEST_CHUNK, TASKS, Item
 from shared.errors import IndexUnavailable
+from shared.settings import Settings
 from tests.image_server import ImageServer, jpeg
+from tests.model_hub import hub
+from tests.models import make_vit
 from workers import app as worker
 from workers import tasks
+from workers.models import Models
 from workers.parts import Parts
 
 
@@ -88,10 +95,10 @@ def test_one_item_that_breaks_its_run_takes_no_other_along(
 ) -> None:
     fetch = running.fetcher.fetch
 
-    def break_on_poison(url: str) -> Any:
+    def break_on_poison(url: str, *known: Any) -> Any:
         if url.endswith("/jpeg/13.jpg"):
             raise RuntimeError("boom")
-        return fetch(url)
+        return fetch(url, *known)
 
     monkeypatch.setattr(running.fetcher, "fetch", break_on_poison)
     job = accepted(running, *[Item(id=f"i{n}", url=images.url(f"/jpeg/{n}.jpg")) for n in range(20)])
@@ -159,6 +166,33 @@ def test_a_collection_under_another_model_fails_its_items_at_once(
     assert "another" in row.detail
 
 
+def test_a_model_whose_hub_is_away_costs_no_attempt_and_a_client_is_told_to_come_again(
+    running: Parts, images: ImageServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the hub library's own tries
+    settings = Settings(models=("shop/vit",), device="cpu", runtime="torch", embed_threads=1)
+    with hub(monkeypatch, tmp_path / "cache") as here:
+        commit = here.push("shop/vit", make_vit(tmp_path / "vit"))
+        models = Models(settings, running.models.default)
+        worker._running["parts"] = replace(running, models=models)
+        here.away = True
+        card = running.models.default.card.model_copy(update={"name": "shop/vit", "revision": commit})
+        running.index.create("shop", card)
+        job = accepted(running, Item(id="a", url=images.url("/jpeg/1.jpg")))
+        for _ in range(3):
+            tasks.ingest_chunk(job, 1)
+        waiting = running.ledger.snapshot(job)
+        assert (waiting.pending, running.ledger.look(job, 1)) == (1, "fresh")
+        assert "hub does not give the model shop/vit" in (waiting.last_error or "")
+        assert tasks.put_collection("new", "shop/vit", {})["error"]["code"] == "workers_unavailable"
+        here.away = False
+        models._others._places.clear()  # its pause is over
+        tasks.ingest_chunk(job, 1)
+        assert running.ledger.snapshot(job).indexed == 1
+        assert tasks.put_collection("new", "shop/vit", {})["ok"]["collection"]["revision"] == commit
+        models._others.close()
+
+
 @pytest.mark.parametrize("bytes_", [jpeg(1), jpeg(1)[:2000]])
 def test_an_upload_is_let_go_once_its_item_has_ended(running: Parts, bytes_: bytes) -> None:
     sha256 = running.uploads.park_for_ingest(bytes_)
@@ -175,3 +209,18 @@ def test_an_answer_that_breaks_says_so_and_is_no_crash(
     monkeypatch.setattr(running.index, "collections", fail)
     assert tasks.list_collections()["error"]["code"] == "internal"
     assert tasks.get_collection("nowhere")["error"]["code"] == "collection_not_found"
+
+
+def test_a_search_and_a_batch_that_break_say_so_and_are_no_crash(
+    running: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = {"collection": "shop", "id": "x", "sent_at": time.time()}
+    assert tasks.run_search(query)["problem"]["code"] == "collection_not_found"
+    assert tasks.run_searches([query])["results"][0]["problem"]["code"] == "collection_not_found"
+
+    def away(name: str) -> None:
+        raise IndexUnavailable("The index is away.")
+
+    monkeypatch.setattr(running.index, "find", away)
+    for answer in (tasks.run_search(query), tasks.run_searches([query])):
+        assert (answer["state"], answer["problem"]["code"]) == ("failed", "index_unavailable")

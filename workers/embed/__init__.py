@@ -2,5 +2,6 @@
 
 from workers.embed.choice import choose_device, load_embedder
 from workers.embed.embedder import Embedder
+from workers.embed.origin import is_on_hub, newest
 
-__all__ = ["Embedder", "choose_device", "load_embedder"]
+__all__ = ["Embedder", "choose_device", "is_on_hub", "load_embedder", "newest"]

@@ -13,10 +13,11 @@ import torch
 from shared.errors import StartError
 from shared.settings import Settings
 from workers.embed import graph, lite2, openvino_embedder
-from workers.embed.embedder import Embedder, TorchEmbedder, one_torch_thread
+from workers.embed.embedder import Embedder, TorchEmbedder
 from workers.embed.network import Network
 from workers.embed.openvino_embedder import OpenVinoEmbedder
 from workers.embed.probe import probe
+from workers.embed.threads import one_torch_thread
 from workers.embed.transformer import transformer
 from workers.embed.trial import first_agreeing
 
@@ -26,14 +27,20 @@ Choice = TorchEmbedder | OpenVinoEmbedder
 
 
 def load_embedder(settings: Settings) -> Embedder:
-    """The model that the settings name, warm. StartError says what to change where it cannot run."""
+    """The model that the settings name, warm.
+
+    StartError says what to change where it cannot run; ModelAway: its hub does not answer at the moment.
+    """
     one_torch_thread()
     if _is_graph(settings):
         embedder: Choice = openvino_embedder.load_folder(settings)
     else:
         device = choose_device(settings)
         _check_runtime(settings, device)
-        embedder = _fastest(settings, load_network(settings), device)
+        network = load_network(settings)
+        embedder = _fastest(settings, network, device)
+        if network.text and device == "cuda":
+            network.text.move(device)
     _log.info(
         "model %s (%d dimensions) by %s on %s in %s, one CPU thread a forward",
         embedder.card.fingerprint,
@@ -46,7 +53,7 @@ def load_embedder(settings: Settings) -> Embedder:
 
 
 def load_network(settings: Settings) -> Network:
-    """The network that the settings name, in fp32 on the CPU. StartError says what to change."""
+    """The network that the settings name, in fp32 on the CPU. Raises as `load_embedder`."""
     return lite2.lite2() if settings.model == lite2.NAME else transformer(settings)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from itertools import cycle, islice
 from typing import Protocol
@@ -19,20 +18,22 @@ from workers.embed.host import PASS, HostForward
 from workers.embed.network import Network
 from workers.embed.probe import probe
 from workers.embed.staged import StagedForward
+from workers.embed.text import TextSide
+from workers.embed.threads import one_torch_thread
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
-
-_thread = threading.local()
 
 _log = logging.getLogger("lookalike.embed")
 
 
 class Embedder(Protocol):
-    """A model that is ready to run, from several threads at once."""
+    """A model that is ready to run, from several threads at once. `memory` is that of its weights, in bytes."""
 
     card: ModelCard
     shape: PixelShape
     device: str
+    memory: int
+    text: TextSide | None
 
     def embed(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Pictures, uint8 [H, W, 3] RGB of `shape` each -> float32 [B, D], each row of length 1.
@@ -65,6 +66,8 @@ class TorchEmbedder:
         self.shape = network.shape
         self.device = device
         self.dtype = dtype
+        self.memory = network.memory
+        self.text = network.text
         self._forward: HostForward | StagedForward
         if device == "cpu":
             self._forward = HostForward(network, dtype, lean=lean)
@@ -111,13 +114,6 @@ class TorchEmbedder:
             if _is_out_of_memory(error):
                 return None
             raise
-
-
-def one_torch_thread() -> None:
-    """Two forwards of one thread each beat one of two. Torch keeps the number for each calling thread."""
-    if not getattr(_thread, "is_set", False):
-        torch.set_num_threads(1)
-        _thread.is_set = True
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from shared.errors import StartError
 from workers.decode import PixelShape
 from workers.embed.network import Network
+from workers.embed.text import TextSide
 
 # The package openvino-telemetry reports each import and each conversion to Google Analytics unless it was told
 # not to. Python refuses to import what stands here as None, and openvino and nncf run on without it.
@@ -61,6 +62,8 @@ class Graph:
     shape: PixelShape
     pooling: str
     revision: str
+    memory: int
+    text: TextSide | None = None
 
 
 class _FromPixels(nn.Module):
@@ -85,7 +88,7 @@ def trace(network: Network) -> Graph:
         warnings.simplefilter("ignore")  # the tracer's, of checks on sizes that are fixed here
         model = openvino.convert_model(_FromPixels(network).eval(), example_input=example)
     model.reshape([-1, *example.shape[1:]])
-    return Graph(model, network.shape, network.pooling, network.revision)
+    return Graph(model, network.shape, network.pooling, network.revision, network.memory, network.text)
 
 
 def save(model: Any, note: Note, folder: Path) -> None:
@@ -106,6 +109,7 @@ def read(folder: Path) -> tuple[Graph, np.ndarray]:
         revision = _revision(folder, note)
         model = openvino.Core().read_model(folder / MODEL_FILE)
         vectors = np.array(note.vectors, dtype=np.float32)
+        memory = (folder / MODEL_FILE).with_suffix(".bin").stat().st_size
     except (
         OSError,
         ValueError,
@@ -116,7 +120,7 @@ def read(folder: Path) -> tuple[Graph, np.ndarray]:
             f"The OpenVINO model in the folder {folder} cannot be used: {said[0].rstrip('.:')}. It must be as "
             "`python -m workers.embed.quantize` wrote it: make it anew."
         ) from error
-    return Graph(model, note.shape, note.pooling, revision), vectors
+    return Graph(model, note.shape, note.pooling, revision, memory), vectors
 
 
 def _revision(folder: Path, note: Note) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.decode import PixelShape
+from workers.embed.text import TextSide
 
 
 def plain(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -23,7 +24,8 @@ class Network:
 
     `features` takes the module and such a batch, float [B, 3, H, W], and gives [B, D]; `pooling` says in a
     word how. `revision` changes whenever the weights do. `lean` takes a copy of the module and gives the form of it
-    that a CPU computes quickest, in fp32, or in bf16 where it bears it.
+    that a CPU computes quickest, in fp32, or in bf16 where it bears it. `text` embeds words into the same space,
+    where the model can.
     """
 
     module: nn.Module
@@ -34,3 +36,10 @@ class Network:
     pooling: str
     revision: str
     lean: Callable[[nn.Module, torch.dtype], nn.Module] = plain
+    text: TextSide | None = None
+
+    @property
+    def memory(self) -> int:
+        """Bytes of its weights."""
+        weights = [*self.module.parameters(), *(self.text.parameters() if self.text else ())]
+        return sum(weight.numel() * weight.element_size() for weight in weights)

@@ -49,6 +49,8 @@ class OpenVinoEmbedder:
         graph = network if isinstance(network, Graph) else trace(network)
         self.shape = graph.shape
         self.dtype = dtype
+        self.memory = graph.memory
+        self.text = graph.text
         self._passes = _Passes(graph, _HINTS[dtype], sorted({1, min(batch_size or PASS, PASS)}, reverse=True))
         self.card = ModelCard(
             name=name,

@@ -15,7 +15,7 @@ import click
 import numpy as np
 import torch
 
-from shared.errors import ItemError, StartError
+from shared.errors import ItemError, LookalikeError, StartError
 from shared.settings import Settings
 from workers.decode import PixelShape, decode
 from workers.embed.agreement import NEIGHBOURS, Agreement, compare
@@ -50,7 +50,7 @@ _BATCH = 4
 def main(model: str, pictures: Path, folder: Path) -> None:
     try:
         make(Settings(model=model), pictures, folder.resolve())
-    except StartError as error:
+    except LookalikeError as error:
         raise click.ClickException(error.detail) from error
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error}") from error
@@ -109,7 +109,8 @@ def _spread(files: list[Path]) -> list[Path]:
 
 def _quantised(name: str, network: Network, pixels: np.ndarray) -> Graph:
     try:
-        return Graph(_int8(network, pixels), network.shape, network.pooling, network.revision)
+        model = _int8(network, pixels)
+        return Graph(model, network.shape, network.pooling, network.revision, network.memory)
     except Exception as error:  # of OpenVINO's and of NNCF's many kinds
         reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise StartError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,16 @@ import transformers
 from torch import Tensor, nn
 from transformers.activations import GELUActivation, GELUTanh
 
-from shared.errors import StartError
 from shared.settings import Settings
 from workers.decode import PixelShape, Resample, fit
-from workers.embed import packed
+from workers.embed import origin, packed
 from workers.embed.attention import attention
 from workers.embed.network import Network, plain
 from workers.embed.packed import PackedLinear, pack_linears
+from workers.embed.text import TextSide, take_text_side
 
-# Hub models whose commit is known here. This one has no safetensors, only a pickle, which transformers reads
-# with torch's weights-only reader; every other model must have safetensors.
-_PINNED = {"facebook/dino-vits16": "abe3b354cb6a9b6f146096b14a4a9d7eecbcb4bd"}
+# Of those with a text side, which is as their authors wrote it: its words become tokens by rules of their own.
+_WITH_TEXT = ("clip", "siglip")
 
 _ATTENTION = "lookalike"
 transformers.AttentionInterface.register(_ATTENTION, attention)
@@ -34,28 +33,50 @@ _GELUS = {GELUActivation: "none", GELUTanh: "tanh"}
 
 _RESAMPLE: dict[int, Resample] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
+_log = logging.getLogger("lookalike.embed")
+
 
 def transformer(settings: Settings) -> Network:
-    """The model that the settings name, fed as its own processor would. StartError says what to change."""
-    pinned = None if settings.model_revision else _PINNED.get(settings.model)
-    revision = settings.model_revision or pinned or "main"
+    """The model that the settings name, fed as its own processor would. StartError or ModelAway where it cannot be."""
     transformers.utils.logging.disable_progress_bar()
     try:
-        source: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        config = transformers.AutoConfig.from_pretrained(settings.model, **source)
-        processor = transformers.AutoImageProcessor.from_pretrained(settings.model, backend="pil", **source)
-        options = {**source, **_without_pooler(config), "config": config, "dtype": torch.float32}
-        module, report = transformers.AutoModel.from_pretrained(
-            settings.model, use_safetensors=pinned is None, output_loading_info=True, **options
-        )
-        _check_complete(report["missing_keys"])
-        shape, mean, std = _feeding(processor)
+        return _network(settings)
     except Exception as error:  # the hub, the files and the libraries each have errors of their own
-        raise _unloadable(settings.model, revision, error) from error
+        raise origin.unloadable(settings.model, settings.model_revision, error) from error
+
+
+def _network(settings: Settings) -> Network:
+    model = settings.model
+    commit = None
+    if not origin.is_folder(model):
+        commit = origin.commit(model, settings.model_revision)
+        origin.fetch(model, commit)
+    source: dict[str, Any] = {"revision": commit or "main", "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(model, **source)
+    processor = transformers.AutoImageProcessor.from_pretrained(model, backend="pil", **source)
+    module, report = transformers.AutoModel.from_pretrained(
+        model,
+        **{**source, **_without_pooler(config), "config": config, "dtype": torch.float32},
+        use_safetensors=commit != origin.PINNED.get(model, ""),
+        output_loading_info=True,
+    )
+    _check_complete(report["missing_keys"])
+    shape, mean, std = _feeding(processor)
     joint = hasattr(module, "get_image_features")
     features = _joint_features if joint else functools.partial(_pooled, pooling=settings.pooling)
     pooling = "joint" if joint else settings.pooling
-    return Network(module, features, shape, mean, std, pooling, _revision(settings.model, config), _lean)
+    text = _text_side(module, model, source) if config.model_type in _WITH_TEXT else None
+    revision = commit or origin.hash_of(Path(model))
+    return Network(module, features, shape, mean, std, pooling, revision, _lean, text)
+
+
+def _text_side(module: nn.Module, model: str, source: dict[str, Any]) -> TextSide | None:
+    """None, and a word in the log, where its tokenizer cannot be loaded: its pictures need none."""
+    try:
+        return take_text_side(module, transformers.AutoTokenizer.from_pretrained(model, **source))
+    except Exception as error:
+        _log.warning("%s takes no text, for its tokenizer cannot be loaded: %s", model, error)
+        return None
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
@@ -122,6 +143,8 @@ def _feeding(processor: Any) -> tuple[PixelShape, np.ndarray, np.ndarray]:
 
 def _shape(processor: Any) -> PixelShape:
     size, resample = processor.size, _RESAMPLE[int(processor.resample)]
+    if size is None:  # SigLIP 2's NaFlex
+        raise ValueError("its processor gives each picture a size of its own; take a checkpoint of one size")
     if size.height and size.width:
         return PixelShape(size.height, size.width, resample=resample)
     shortest, share = size.shortest_edge, getattr(processor, "crop_pct", None)
@@ -130,30 +153,3 @@ def _shape(processor: Any) -> PixelShape:
     if shortest < 384:  # ConvNeXt's own rule
         return PixelShape(shortest, shortest, int(shortest / share), resample)
     return PixelShape(shortest, shortest, resample=resample)
-
-
-def _revision(model: str, config: Any) -> str:
-    """The hub's commit, or a hash of what makes a folder's vectors, so that other weights are noticed."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return config._commit_hash
-    digest = hashlib.sha256()
-    configs = [folder / "config.json", folder / "preprocessor_config.json"]
-    for path in [*sorted(folder.glob("*.safetensors")), *configs]:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
-
-
-def _unloadable(model: str, revision: str, error: Exception) -> StartError:
-    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-    if Path(model).is_dir():
-        return StartError(
-            f"The model in the folder {model} cannot be used: {reason}. The folder must hold config.json, "
-            "preprocessor_config.json and model.safetensors, as save_pretrained writes them."
-        )
-    return StartError(
-        f"The model {model} is no folder here, and its revision {revision} cannot be used from the hub: "
-        f"{reason}. Check the name and this machine's way to the hub, or set LOOKALIKE_MODEL to a folder "
-        "that holds the model, or to efficientnet-lite2, which needs no hub."
-    )

@@ -1,72 +1,46 @@
-"""qdrant-edge, Qdrant's engine inside this process: a folder a collection, with its shard and model card."""
+"""qdrant-edge, Qdrant's engine inside this process: a shard for each version of a collection."""
 
 from __future__ import annotations
 
-import fcntl
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
 
 from shared.contract import SYSTEM_KEY, ModelCard, point_id
-from shared.errors import IndexUnavailable, RequestCode, RequestError, StartError
+from shared.errors import IndexUnavailable
 from workers.index.facets import prepare_facet
 from workers.index.filters import edge_filter
-from workers.index.interface import Collection, FieldType, Filter, Point, ScoredPoint
+from workers.index.folders import Folders
+from workers.index.interface import (
+    Collection,
+    FieldType,
+    Filter,
+    Point,
+    ScoredPoint,
+    split_key,
+    version_key,
+)
 from workers.index.refusals import (
     check_cursor,
     check_model,
     check_name,
+    live_version,
     no_collection,
     other_index,
     plain_vector,
 )
+from workers.index.shard import Shard, fill, load
 
-_CARD = "card.json"
-_SHARD = "shard"
-_UNBORN = ".new-"
-_DROPPED = ".old-"
-
-# HNSW links for each value of a number or a bool cost much and help no search.
-_SCHEMAS: dict[FieldType, Any] = {
-    "keyword": edge.KeywordIndexParams(),
-    "integer": edge.IntegerIndexParams(lookup=True, range=True, enable_hnsw=False),
-    "float": edge.FloatIndexParams(enable_hnsw=False),
-    "bool": edge.BoolIndexParams(enable_hnsw=False),
-    "datetime": edge.DatetimeIndexParams(enable_hnsw=False),
-    "text": edge.TextIndexParams(tokenizer=edge.TokenizerType.Word, lowercase=True, phrase_matching=True),
-    "uuid": edge.UuidIndexParams(),
-}
-
-# A first pass over codes of four bits a number finds so many, and their whole vectors rank them, which takes a
-# fraction of the time at many vectors. As many for each page, so that pages join without gap or double.
-_CODES = edge.TurboQuantQuantizationConfig(always_ram=True)
+# A first pass over codes finds so many, and their whole vectors rank them, which takes a fraction of the time at many
+# vectors. As many for each page, so that pages join without gap or double.
 _CANDIDATES = 1000
 _LEAST_OVERSAMPLING = 4.0
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
-
-
-@dataclass(frozen=True)
-class _Stored:
-    card: ModelCard
-    shard: edge.EdgeShard
-
-    def indexes(self) -> dict[str, FieldType]:
-        schema = self.shard.info().payload_schema
-        return {
-            field: cast(FieldType, str(index.data_type).rpartition(".")[2].lower())
-            for field, index in schema.items()
-        }
-
-    def described(self, name: str) -> Collection:
-        return Collection(name, self.card, self.indexes())
 
 
 class EdgeIndex:
@@ -78,63 +52,87 @@ class EdgeIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._lock = threading.RLock()
         self._closed = False
-        folder.mkdir(parents=True, exist_ok=True)
-        self._claim = _claim(folder)
-        _sweep(folder)
-        self._stored = {path.parent.name: _load(path.parent) for path in folder.glob(f"*/{_CARD}")}
+        self._folders = Folders(folder)
+        self._shards = {key: load(self._folders.of(key)) for key in self._folders.standing()}
 
     def collections(self) -> list[Collection]:
         with self._working():
-            return [stored.described(name) for name, stored in sorted(self._stored.items())]
+            found = [self.find(name) for name in sorted(self._folders.live)]
+        return [collection for collection in found if collection]
 
     def find(self, name: str) -> Collection | None:
         with self._working():
-            stored = self._stored.get(name)
-            return stored.described(name) if stored else None
+            key = self._key(name)
+            plain, version = split_key(key)
+            return self._described(plain, version) if version and key in self._shards else None
+
+    def versions(self, name: str) -> list[Collection]:
+        with self._working():
+            if name not in self._folders.live:
+                raise no_collection(name)
+            return [self._described(name, version) for version in self._versions_of(name)]
 
     def create(self, name: str, card: ModelCard) -> bool:
-        check_name(name)
+        plain, version = check_name(name)
         with self._working():
-            if name in self._stored:
-                check_model(name, self._stored[name].card, card)
+            standing = self.find(name)
+            if standing:
+                check_model(name, standing.card, card)
                 return False
-            self._stored[name] = _make(self._folder / name, card)
+            if version is None:
+                self._begin(plain, card)
+            elif plain in self._folders.live:
+                self._make(name, card)
+            else:
+                raise no_collection(plain)
             return True
 
+    def go_live(self, name: str, version: int) -> None:
+        with self._using(version_key(name, version)):
+            self._folders.go_live(name, version)
+
     def drop(self, name: str) -> None:
-        with self._using(name) as stored:
-            dropped = tempfile.mkdtemp(prefix=_DROPPED, dir=self._folder)  # what may fail comes first
-            stored.shard.close()
-            del self._stored[name]
-            shutil.rmtree((self._folder / name).rename(dropped))
+        plain, version = split_key(name)
+        with self._using(name):
+            live = self._folders.live[plain]
+            if version == live:
+                raise live_version(name)
+            if version is None:
+                # The live one last: until it is gone, the collection stands.
+                for other in self._versions_of(plain):
+                    if other != live:
+                        self._remove(version_key(plain, other))
+                self._remove(version_key(plain, live))
+                del self._folders.live[plain]  # where its folder is gone, nothing that is written counts
+            else:
+                self._remove(name)
 
     def ensure_indexes(self, name: str, fields: Mapping[str, FieldType]) -> None:
-        with self._using(name) as stored:
-            standing = stored.indexes()
+        with self._using(name) as shard:
+            standing = shard.indexes()
             for field, kind in fields.items():
                 if field not in standing:
-                    _make_index(stored.shard, field, kind)
+                    shard.make_index(field, kind)
                 elif standing[field] != kind:
                     raise other_index(field, standing[field], kind)
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
-        with self._using(name) as stored:
-            written = [_written(point, stored.card.dimension) for point in points]
-            stored.shard.update(edge.UpdateOperation.upsert_points(written))
+        with self._using(name) as shard:
+            written = [_written(point, shard.card.dimension) for point in points]
+            shard.engine.update(edge.UpdateOperation.upsert_points(written))
 
     def set_payloads(self, name: str, payloads: Mapping[str, dict[str, Any]]) -> None:
-        with self._using(name) as stored:
+        with self._using(name) as shard:
             for id, payload in payloads.items():
                 # By filter, because by id the engine fails on an image that was deleted meanwhile.
                 chosen = edge.Filter(must=[edge.HasIdCondition({point_id(id)})])
-                stored.shard.update(edge.UpdateOperation.overwrite_payload_by_filter(chosen, payload))
+                shard.engine.update(edge.UpdateOperation.overwrite_payload_by_filter(chosen, payload))
 
     def retrieve(self, name: str, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Point]:
-        with self._using(name) as stored:
-            records = stored.shard.retrieve([point_id(id) for id in ids], True, vectors)
+        with self._using(name) as shard:
+            records = shard.engine.retrieve([point_id(id) for id in ids], True, vectors)
         points = [_read(record) for record in records]
         return {point.id: point for point in points}
 
@@ -149,9 +147,9 @@ class EdgeIndex:
         score_threshold: float | None = None,
         exact: bool = False,
     ) -> list[ScoredPoint]:
-        with self._using(name) as stored:
+        with self._using(name) as shard:
             request = edge.QueryRequest(
-                query=edge.Query.Nearest(plain_vector(vector, stored.card.dimension)),
+                query=edge.Query.Nearest(plain_vector(vector, shard.card.dimension)),
                 filter=edge_filter(filter),
                 limit=limit,
                 offset=offset,
@@ -159,36 +157,47 @@ class EdgeIndex:
                 params=_EXACT if exact else _params(limit + offset),
                 with_payload=True,
             )
-            found = stored.shard.query(request)
+            found = shard.engine.query(request)
         hits = [_scored(point) for point in found]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def scroll(
-        self, name: str, *, filter: Filter | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        vectors: bool = False,
     ) -> tuple[list[Point], str | None]:
         check_cursor(cursor)
-        with self._using(name) as stored:
-            records, following = stored.shard.scroll(
-                edge.ScrollRequest(offset=cursor, limit=limit, filter=edge_filter(filter), with_payload=True)
+        with self._using(name) as shard:
+            request = edge.ScrollRequest(
+                offset=cursor,
+                limit=limit,
+                filter=edge_filter(filter),
+                with_payload=True,
+                with_vector=vectors,
             )
+            records, following = shard.engine.scroll(request)
         return [_read(record) for record in records], str(following) if following else None
 
     def count(self, name: str, *, filter: Filter | None = None) -> int:
-        with self._using(name) as stored:
-            return stored.shard.count(edge.CountRequest(exact=True, filter=edge_filter(filter)))
+        with self._using(name) as shard:
+            return shard.engine.count(edge.CountRequest(exact=True, filter=edge_filter(filter)))
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        with self._using(name) as stored:
-            stored.shard.update(edge.UpdateOperation.delete_points([point_id(id) for id in ids]))
+        with self._using(name) as shard:
+            shard.engine.update(edge.UpdateOperation.delete_points([point_id(id) for id in ids]))
 
     def facet(
         self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20
     ) -> list[tuple[Any, int]]:
-        with self._using(name) as stored:
+        with self._using(name) as shard:
             if not prepare_facet(self, name, key):
                 return []
             request = edge.FacetRequest(key, limit=limit, exact=True, filter=edge_filter(filter))
-            return [(hit.value, hit.count) for hit in stored.shard.facet(request).hits]
+            return [(hit.value, hit.count) for hit in shard.engine.facet(request).hits]
 
     def ping(self) -> None:
         with self._working():
@@ -197,8 +206,8 @@ class EdgeIndex:
     def flush(self) -> None:
         """Write everything through to the disk."""
         with self._working():
-            for stored in self._stored.values():
-                stored.shard.flush()
+            for shard in self._shards.values():
+                shard.engine.flush()
 
     def close(self) -> None:
         """Flush, and let another process have the folder. Every later call raises IndexUnavailable."""
@@ -207,9 +216,37 @@ class EdgeIndex:
                 return
             self.flush()
             self._closed = True
-            for stored in self._stored.values():
-                stored.shard.close()
-            self._claim.close()
+            for shard in self._shards.values():
+                shard.engine.close()
+            self._folders.close()
+
+    def _key(self, name: str) -> str:
+        live = self._folders.live.get(name)
+        return version_key(name, live) if live else name
+
+    def _versions_of(self, name: str) -> list[int]:
+        split = map(split_key, self._shards)
+        return sorted(version for plain, version in split if plain == name and version)
+
+    def _described(self, name: str, version: int) -> Collection:
+        shard = self._shards[version_key(name, version)]
+        live = self._folders.live.get(name) == version
+        return Collection(name, version, shard.card, shard.indexes(), live)
+
+    def _begin(self, name: str, card: ModelCard) -> None:
+        """Version 1, live."""
+        first = version_key(name, 1)
+        if first in self._shards:  # a full disk kept it from going live
+            self._remove(first)
+        self._make(first, card)
+        self._folders.go_live(name, 1)
+
+    def _make(self, key: str, card: ModelCard) -> None:
+        self._folders.make(key, lambda folder: fill(folder, card))
+        self._shards[key] = load(self._folders.of(key))
+
+    def _remove(self, key: str) -> None:
+        self._folders.remove(key, lambda: self._shards.pop(key).engine.close())
 
     @contextmanager
     def _working(self) -> Iterator[None]:
@@ -225,39 +262,12 @@ class EdgeIndex:
                 raise IndexUnavailable(f"The embedded store failed: {error}") from error
 
     @contextmanager
-    def _using(self, name: str) -> Iterator[_Stored]:
+    def _using(self, name: str) -> Iterator[Shard]:
         with self._working():
-            if name not in self._stored:
+            shard = self._shards.get(self._key(name))
+            if shard is None:
                 raise no_collection(name)
-            yield self._stored[name]
-
-
-def _claim(folder: Path) -> TextIO:
-    """Hold the folder until the file is closed or the process dies."""
-    claim = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        claim.close()
-        raise StartError(
-            f"Another process uses the store in {folder}; stop it, or give another folder."
-        ) from error
-    return claim
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what a process left that died while it made or dropped a collection."""
-    for prefix in (_UNBORN, _DROPPED):
-        for path in folder.glob(f"{prefix}*"):
-            shutil.rmtree(path)
-
-
-def _config(card: ModelCard) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors=edge.EdgeVectorParams(
-            size=card.dimension, distance=edge.Distance.Cosine, quantization_config=_CODES
-        )
-    )
+            yield shard
 
 
 def _params(wanted: int) -> edge.SearchParams:
@@ -268,39 +278,6 @@ def _params(wanted: int) -> edge.SearchParams:
     return edge.SearchParams(
         quantization=edge.QuantizationSearchParams(rescore=True, oversampling=oversampling)
     )
-
-
-def _make(folder: Path, card: ModelCard) -> _Stored:
-    """Made whole under another name first, so that a crash leaves no half collection."""
-    unborn = Path(tempfile.mkdtemp(prefix=_UNBORN, dir=folder.parent))
-    try:
-        edge.EdgeShard.create(str(unborn / _SHARD), _config(card)).close()
-        (unborn / _CARD).write_text(card.model_dump_json())
-        unborn.rename(folder)
-    except Exception:
-        shutil.rmtree(unborn, ignore_errors=True)
-        raise
-    return _load(folder)
-
-
-def _load(folder: Path) -> _Stored:
-    try:
-        card = ModelCard.model_validate_json((folder / _CARD).read_bytes())
-        return _Stored(card, edge.EdgeShard.load(str(folder / _SHARD), _config(card)))
-    except Exception as error:
-        raise StartError(
-            f"Collection `{folder.name}` cannot be opened: {error}. "
-            f"Bring {folder} back from a copy, or move it away to start without that collection."
-        ) from error
-
-
-def _make_index(shard: edge.EdgeShard, field: str, kind: FieldType) -> None:
-    try:
-        shard.update(edge.UpdateOperation.create_field_index(field, _SCHEMAS[kind]))
-    except ValueError as error:
-        raise RequestError(
-            RequestCode.INVALID_REQUEST, f"Field `{field}` cannot be indexed: {error}."
-        ) from error
 
 
 def _written(point: Point, dimension: int) -> edge.Point:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -18,18 +19,34 @@ FieldType = Literal["keyword", "integer", "float", "bool", "datetime", "text", "
 Filter = dict[str, Any]  # Qdrant's own filter JSON, already validated by the API
 
 
+_KEY = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
+
+
+def version_key(name: str, version: int) -> str:
+    """The name of one version of a collection: `shop@2`."""
+    return f"{name}@{version}"
+
+
+def split_key(name: str) -> tuple[str, int | None]:
+    """A collection's plain name, and the version that `name` asks for: None where that is the live one."""
+    parts = _KEY.fullmatch(name)
+    return (parts[1], int(parts[2])) if parts else (name, None)
+
+
 @dataclass(frozen=True)
 class Collection:
-    """A set of images under one model."""
+    """One version of a collection: a set of images under one model. The live one answers to the plain name."""
 
     name: str
+    version: int
     card: ModelCard
     indexes: dict[str, FieldType] = field(default_factory=dict)
+    live: bool = True
 
     @property
     def key(self) -> str:
         """The name under which this very version is written and asked, whatever becomes of the name meanwhile."""
-        return self.name
+        return version_key(self.name, self.version)
 
 
 @dataclass(frozen=True)
@@ -53,24 +70,39 @@ class ScoredPoint:
 class Index(Protocol):
     """Every method blocks until it is true; writes return only when they are durable.
 
+    A `name` is a collection's plain one, which stands for its live version, or the key of one version (`shop@2`).
+    A story resolves it once with `find` and goes on with the key, so that a swap in its middle mixes nothing.
     Every method but `collections`, `find` and `create` raises RequestError(COLLECTION_NOT_FOUND) for a name
     that does not stand. An engine that does not answer raises IndexUnavailable, a filter that it refuses
     RequestError(INVALID_FILTER), and a vector that is not finite or of another dimension ValueError.
     """
 
     def collections(self) -> list[Collection]:
-        """All that stand, by name."""
+        """The live versions of all that stand, by name."""
         ...
 
     def find(self, name: str) -> Collection | None:
         """One; None where it does not stand. It counts nothing, for every search asks."""
         ...
 
-    def create(self, name: str, card: ModelCard) -> bool:
-        """Make it. False where it stands already with this very model, ModelMismatch where with another."""
+    def versions(self, name: str) -> list[Collection]:
+        """Every version of the collection of this plain name, oldest first."""
         ...
 
-    def drop(self, name: str) -> None: ...
+    def create(self, name: str, card: ModelCard) -> bool:
+        """Make it. False where it stands already with this very model, ModelMismatch where with another.
+
+        A plain name makes version 1 and puts it live; a key (`shop@2`) makes a version of what stands, not live.
+        """
+        ...
+
+    def go_live(self, name: str, version: int) -> None:
+        """Let the plain name stand for this version, in one step. RequestError(INVALID_REQUEST) where it cannot."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Every version of a plain name, or the one of a key. RequestError(INVALID_REQUEST) for the live one."""
+        ...
 
     def ensure_indexes(self, name: str, fields: Mapping[str, FieldType]) -> None:
         """Payload indexes, made where none stands. RequestError(INVALID_REQUEST) where another type does."""
@@ -103,9 +135,15 @@ class Index(Protocol):
         ...
 
     def scroll(
-        self, name: str, *, filter: Filter | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        vectors: bool = False,
     ) -> tuple[list[Point], str | None]:
-        """A page of images and the cursor of the next one, None at the end."""
+        """A page of images, in order of their point ids, and the cursor of the next one, None at the end."""
         ...
 
     def count(self, name: str, *, filter: Filter | None = None) -> int:

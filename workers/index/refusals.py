@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.contract import ModelCard
 from shared.errors import ModelMismatch, RequestCode, RequestError
-from workers.index.interface import FieldType
+from workers.index.interface import FieldType, split_key
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
@@ -48,14 +48,23 @@ def check_model(name: str, standing: ModelCard | None, wanted: ModelCard) -> Non
         )
 
 
-def check_name(name: str) -> None:
-    """A collection's name becomes a folder and a part of a URL, so it must be a plain word."""
-    if not _NAME.fullmatch(name):
+def live_version(key: str) -> RequestError:
+    return RequestError(
+        RequestCode.INVALID_REQUEST,
+        f"`{key}` is live: searches use it. Put another version live first, or delete the whole collection.",
+    )
+
+
+def check_name(name: str) -> tuple[str, int | None]:
+    """The plain name and the version that it asks for. A plain name becomes a folder and a part of a URL."""
+    plain, version = split_key(name)
+    if not _NAME.fullmatch(plain):
         raise RequestError(
             RequestCode.INVALID_NAME,
             f"`{name}` cannot name a collection: use 1 to 128 letters, digits, `-` and `_`, "
             "and begin with a letter or a digit.",
         )
+    return plain, version
 
 
 def check_cursor(cursor: str | None) -> None:

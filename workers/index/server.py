@@ -1,34 +1,24 @@
-"""A Qdrant server (1.16 or later), through qdrant-client. The model card is the collection's own metadata."""
+"""A Qdrant server (1.16 or later), through qdrant-client. Where collections stand there is in `places.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from json import JSONDecodeError
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from shared.contract import SYSTEM_KEY, ModelCard, point_id
-from shared.errors import IndexUnavailable, LookalikeError, RequestCode, RequestError
+from shared.errors import RequestError
 from workers.index.facets import prepare_facet
 from workers.index.filters import parse_filter
 from workers.index.interface import Collection, FieldType, Filter, Point, ScoredPoint
-from workers.index.refusals import (
-    check_cursor,
-    check_model,
-    check_name,
-    invalid_filter,
-    no_collection,
-    other_index,
-    plain_vector,
-)
+from workers.index.places import Places
+from workers.index.refusals import check_cursor, no_collection, other_index, plain_vector
+from workers.index.replies import asking
 
-_METADATA = "lookalike"
 _TIMEOUT = 30  # seconds
 # Of the graph's search: with Qdrant's own 100, one of the ten nearest in twenty is missed at 100,000 vectors.
 _CANDIDATES = 256
@@ -58,71 +48,54 @@ class ServerIndex:
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self._url = url
         self._client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT, check_compatibility=False)
-        self._cards: dict[str, ModelCard] = {}
+        self._places = Places(self._client, url)
 
     def collections(self) -> list[Collection]:
-        with self._asking():
-            names = sorted(entry.name for entry in self._client.get_collections().collections)
-        found = [self.find(name) for name in names]
-        return [collection for collection in found if collection]
+        return self._places.collections()
 
     def find(self, name: str) -> Collection | None:
-        info = self._info(name)
-        card = _card(info) if info else None
-        if info is None or card is None:
-            return None
-        return Collection(name, card, _indexes(info))
+        return self._places.find(name)
+
+    def versions(self, name: str) -> list[Collection]:
+        return self._places.versions(name)
 
     def create(self, name: str, card: ModelCard) -> bool:
-        check_name(name)
-        info = self._info(name)
-        if info is None:
-            try:
-                self._make(name, card)
-                return True
-            except RequestError:
-                info = self._info(name)  # did another worker make it just now?
-                if info is None:
-                    raise
-        check_model(name, _card(info), card)
-        return False
+        return self._places.create(name, card)
+
+    def go_live(self, name: str, version: int) -> None:
+        self._places.go_live(name, version)
 
     def drop(self, name: str) -> None:
-        self._forget(name)
-        self._card(name)  # never one that is not ours
-        with self._asking(name):
-            self._client.delete_collection(name)
-        self._forget(name)
+        self._places.drop(name)
 
     def ensure_indexes(self, name: str, fields: Mapping[str, FieldType]) -> None:
-        self._card(name)
-        info = self._info(name)
-        standing = _indexes(info) if info else {}
+        collection = self.find(name)
+        if collection is None:
+            raise no_collection(name)
         for field, kind in fields.items():
-            if field not in standing:
-                with self._asking(name):
-                    self._client.create_payload_index(name, field, _SCHEMAS[kind], wait=True)
-            elif standing[field] != kind:
-                raise other_index(field, standing[field], kind)
+            standing = collection.indexes.get(field)
+            if standing is None:
+                with self._at(collection.key) as place:
+                    self._client.create_payload_index(place, field, _SCHEMAS[kind], wait=True)
+            elif standing != kind:
+                raise other_index(field, standing, kind)
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         dimension = self._dimension(name, [point.vector for point in points])
         written = [_written(point, dimension) for point in points]
-        with self._asking(name):
+        with self._at(name) as place:
             for batch in _batches(written):
-                self._client.upsert(name, batch, wait=True)
+                self._client.upsert(place, batch, wait=True)
 
     def set_payloads(self, name: str, payloads: Mapping[str, dict[str, Any]]) -> None:
-        self._card(name)
-        with self._asking(name):
+        with self._at(name) as place:
             for batch in _batches(_overwrite(id, payload) for id, payload in payloads.items()):
-                self._client.batch_update_points(name, batch, wait=True)
+                self._client.batch_update_points(place, batch, wait=True)
 
     def retrieve(self, name: str, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Point]:
-        self._card(name)
-        with self._asking(name):
+        with self._at(name) as place:
             records = self._client.retrieve(
-                name, [point_id(id) for id in ids], with_payload=True, with_vectors=vectors
+                place, [point_id(id) for id in ids], with_payload=True, with_vectors=vectors
             )
         points = [_read(record) for record in records]
         return {point.id: point for point in points}
@@ -139,9 +112,9 @@ class ServerIndex:
         exact: bool = False,
     ) -> list[ScoredPoint]:
         wanted = plain_vector(vector, self._dimension(name, [vector]))
-        with self._asking(name, filter):
+        with self._at(name, filter) as place:
             found = self._client.query_points(
-                name,
+                place,
                 query=wanted,
                 query_filter=parse_filter(filter),
                 limit=limit,
@@ -154,117 +127,68 @@ class ServerIndex:
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
     def scroll(
-        self, name: str, *, filter: Filter | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        vectors: bool = False,
     ) -> tuple[list[Point], str | None]:
         check_cursor(cursor)
-        self._card(name)
-        with self._asking(name, filter):
+        with self._at(name, filter) as place:
             records, following = self._client.scroll(
-                name, scroll_filter=parse_filter(filter), limit=limit, offset=cursor, with_payload=True
+                place,
+                scroll_filter=parse_filter(filter),
+                limit=limit,
+                offset=cursor,
+                with_payload=True,
+                with_vectors=vectors,
             )
         return [_read(record) for record in records], str(following) if following else None
 
     def count(self, name: str, *, filter: Filter | None = None) -> int:
-        self._card(name)
-        with self._asking(name, filter):
-            return self._client.count(name, count_filter=parse_filter(filter), exact=True).count
+        with self._at(name, filter) as place:
+            return self._client.count(place, count_filter=parse_filter(filter), exact=True).count
 
     def delete(self, name: str, ids: Sequence[str]) -> None:
-        self._card(name)
-        if not ids:
-            return  # Qdrant calls it a bad request
-        with self._asking(name):
-            self._client.delete(name, [point_id(id) for id in ids], wait=True)
+        with self._at(name) as place:
+            if ids:  # Qdrant calls none a bad request
+                self._client.delete(place, [point_id(id) for id in ids], wait=True)
 
     def facet(
         self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20
     ) -> list[tuple[Any, int]]:
         if not prepare_facet(self, name, key):
             return []
-        with self._asking(name, filter):
-            found = self._client.facet(name, key, facet_filter=parse_filter(filter), limit=limit, exact=True)
+        with self._at(name, filter) as place:
+            found = self._client.facet(place, key, facet_filter=parse_filter(filter), limit=limit, exact=True)
         return [(hit.value, hit.count) for hit in found.hits]
 
     def ping(self) -> None:
-        with self._asking():
+        with asking(self._url):
             self._client.get_collections()
 
     def close(self) -> None:
         self._client.close()
 
-    def _make(self, name: str, card: ModelCard) -> None:
-        with self._asking(name):
-            self._client.create_collection(
-                name,
-                vectors_config=models.VectorParams(size=card.dimension, distance=models.Distance.COSINE),
-                metadata={_METADATA: card.model_dump()},
-            )
-
-    def _info(self, name: str) -> models.CollectionInfo | None:
-        try:
-            with self._asking(name):
-                return self._client.get_collection(name)
-        except RequestError as error:
-            if error.code is RequestCode.COLLECTION_NOT_FOUND:
-                return None
-            raise
-
-    def _card(self, name: str) -> ModelCard:
-        """The collection's card, asked for once. COLLECTION_NOT_FOUND also for one that is not ours."""
-        if name not in self._cards:
-            info = self._info(name)
-            card = _card(info) if info else None
-            if card is None:
-                raise no_collection(name)
-            self._cards[name] = card
-        return self._cards[name]
-
-    def _forget(self, name: str) -> None:
-        self._cards.pop(name, None)
-
     def _dimension(self, name: str, vectors: Sequence[np.ndarray | None]) -> int:
-        if any(vector is None or len(vector) != self._card(name).dimension for vector in vectors):
-            self._forget(name)  # it may have been dropped and made again, under another model
-        return self._card(name).dimension
+        if any(
+            vector is None or len(vector) != self._places.known(name).card.dimension for vector in vectors
+        ):
+            self._places.forget(name)  # it may have been dropped and made again, under another model
+        return self._places.known(name).card.dimension
 
     @contextmanager
-    def _asking(self, name: str = "", filter: Filter | None = None) -> Iterator[None]:
+    def _at(self, name: str, filter: Filter | None = None) -> Iterator[str]:
+        """Where to ask, and what went wrong there in our own words."""
+        place = self._places.known(name).place
         try:
-            yield
-        except (ResponseHandlingException, ResourceExhaustedResponse, JSONDecodeError) as error:
-            reason = getattr(error, "source", error)
-            raise IndexUnavailable(f"Qdrant at {self._url} does not answer: {reason}") from error
-        except UnexpectedResponse as error:
-            self._forget(name)
-            raise self._refusal(error, name, filter) from error
-
-    def _refusal(self, error: UnexpectedResponse, name: str, filter: Filter | None) -> LookalikeError:
-        reason = _reason(error)
-        if error.status_code == 404 and name:
-            return no_collection(name)
-        if error.status_code in (400, 409, 422):
-            return invalid_filter(reason) if filter else RequestError(RequestCode.INVALID_REQUEST, reason)
-        if error.status_code in (401, 403):
-            reason = "it refuses the API key, so set QDRANT_API_KEY"
-        return IndexUnavailable(f"Qdrant at {self._url} answered {error.status_code}: {reason}")
-
-
-def _reason(error: UnexpectedResponse) -> str:
-    """What Qdrant says went wrong, or the start of whatever answered in its place."""
-    try:
-        return str(error.structured()["status"]["error"])
-    except (ValueError, KeyError, TypeError):
-        return error.content[:200].decode(errors="replace")
-
-
-def _card(info: models.CollectionInfo) -> ModelCard | None:
-    """None for a collection that we did not make."""
-    card = (info.config.metadata or {}).get(_METADATA)
-    return ModelCard.model_validate(card) if card else None
-
-
-def _indexes(info: models.CollectionInfo) -> dict[str, FieldType]:
-    return {field: cast(FieldType, index.data_type.value) for field, index in info.payload_schema.items()}
+            with asking(self._url, name, filter):
+                yield place
+        except RequestError:
+            self._places.forget(name)
+            raise
 
 
 def _batches(entries: Iterable[_T]) -> Iterator[list[_T]]:

@@ -46,8 +46,14 @@ class StoreClient:
     def find(self, name: str) -> Collection | None:
         return self._call("find", name)
 
+    def versions(self, name: str) -> list[Collection]:
+        return self._call("versions", name)
+
     def create(self, name: str, card: ModelCard) -> bool:
         return self._call("create", name, card)
+
+    def go_live(self, name: str, version: int) -> None:
+        self._call("go_live", name, version)
 
     def drop(self, name: str) -> None:
         self._call("drop", name)
@@ -87,9 +93,15 @@ class StoreClient:
         )
 
     def scroll(
-        self, name: str, *, filter: Filter | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        name: str,
+        *,
+        filter: Filter | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        vectors: bool = False,
     ) -> tuple[list[Point], str | None]:
-        return self._call("scroll", name, filter=filter, limit=limit, cursor=cursor)
+        return self._call("scroll", name, filter=filter, limit=limit, cursor=cursor, vectors=vectors)
 
     def count(self, name: str, *, filter: Filter | None = None) -> int:
         return self._call("count", name, filter=filter)

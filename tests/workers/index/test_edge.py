@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 import qdrant_edge as edge
 
 from shared.errors import IndexUnavailable, StartError
-from tests.workers.index.shop import CARD, fill, image
+from tests.workers.index.shop import CARD, OTHER_CARD, fill, image
 from workers.index.edge import EdgeIndex
 
 
@@ -31,7 +34,7 @@ def test_everything_stands_after_closing_and_opening(tmp_path: Path) -> None:
 def test_a_collection_from_before_the_codes_opens_takes_images_and_finds_them(tmp_path: Path) -> None:
     plain = edge.EdgeConfig(vectors=edge.EdgeVectorParams(size=4, distance=edge.Distance.Cosine))
     with pytest.MonkeyPatch.context() as before:
-        before.setattr("workers.index.edge._config", lambda card: plain)
+        before.setattr("workers.index.shard._config", lambda card: plain)
         index = EdgeIndex(tmp_path)
         fill(index)
         index.close()
@@ -106,21 +109,143 @@ def test_leftovers_of_a_crash_are_removed_at_the_next_start(tmp_path: Path) -> N
     fill(index)
     index.close()
     (tmp_path / ".new-abc" / "shard").mkdir(parents=True)
-    (tmp_path / "shop").rename(tmp_path / ".old-abc")
+    (tmp_path / ".new-live.json").write_text("{")
+    (tmp_path / "shop@1").rename(tmp_path / ".old-abc")
     again = EdgeIndex(tmp_path)
     assert again.collections() == []
     assert again.create("shop", CARD) is True
     again.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "shop"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "live.json", "shop@1"]
 
 
 def test_a_damaged_collection_is_named_at_the_start(tmp_path: Path) -> None:
     index = EdgeIndex(tmp_path)
     fill(index)
     index.close()
-    (tmp_path / "shop" / "card.json").write_text("{")
-    with pytest.raises(StartError, match="Collection `shop` cannot be opened"):
+    (tmp_path / "shop@1" / "card.json").write_text("{")
+    with pytest.raises(StartError, match="Collection `shop@1` cannot be opened"):
         EdgeIndex(tmp_path)
+
+
+def test_a_collection_from_before_there_were_versions_is_version_1(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path)
+    fill(index)
+    index.close()
+    (tmp_path / "shop@1").rename(tmp_path / "shop")
+    (tmp_path / "live.json").unlink()
+    for _ in range(2):
+        again = EdgeIndex(tmp_path)
+        assert [collection.key for collection in again.collections()] == ["shop@1"]
+        assert again.count("shop") == again.count("shop@1") == 8
+        again.close()
+
+
+def test_two_first_versions_of_one_name_are_refused_and_neither_is_touched(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path)
+    fill(index)
+    index.close()
+    shutil.copytree(tmp_path / "shop@1", tmp_path / "shop")
+    with pytest.raises(StartError, match="both hold version 1"):
+        EdgeIndex(tmp_path)
+    assert (tmp_path / "shop" / "card.json").exists()
+    assert (tmp_path / "shop@1" / "card.json").exists()
+
+
+@pytest.fixture
+def swapped(tmp_path: Path) -> Path:
+    """The folder of a closed index whose `shop` is at version 2, of one image, with version 1 kept."""
+    index = EdgeIndex(tmp_path)
+    fill(index)
+    index.create("shop@2", OTHER_CARD)
+    index.upsert("shop@2", [image("new")])
+    index.go_live("shop", 2)
+    index.close()
+    return tmp_path
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """What stands there under plain names, in how many images."""
+    index = EdgeIndex(folder)
+    found = {collection.key: index.count(collection.name) for collection in index.collections()}
+    index.close()
+    return found
+
+
+def test_the_live_version_is_the_same_after_closing_and_opening(swapped: Path) -> None:
+    assert counted(swapped) == {"shop@2": 1}
+
+
+def test_without_the_file_that_says_which_is_live_it_is_the_oldest_version(swapped: Path) -> None:
+    (swapped / "live.json").unlink()
+    assert counted(swapped) == {"shop@1": 8}
+
+
+def test_a_live_version_that_was_moved_away_leaves_the_other_one_live(swapped: Path) -> None:
+    (swapped / "shop@2").rename(swapped.parent / "kept")
+    assert counted(swapped) == {"shop@1": 8}
+
+
+def test_a_file_of_live_versions_that_cannot_be_read_is_named_at_the_start(swapped: Path) -> None:
+    (swapped / "live.json").write_text("{")
+    with pytest.raises(StartError, match=r"live\.json does not say which versions are live"):
+        EdgeIndex(swapped)
+
+
+def test_a_drop_that_died_before_the_live_version_was_gone_leaves_it_standing(swapped: Path) -> None:
+    (swapped / "shop@1").rename(swapped / ".old-abc")
+    assert counted(swapped) == {"shop@2": 1}
+
+
+def test_a_drop_that_died_after_the_live_version_was_gone_is_a_drop(swapped: Path) -> None:
+    for version in ("shop@1", "shop@2"):
+        (swapped / version).rename(swapped / f".old-{version}")
+    assert counted(swapped) == {}
+    index = EdgeIndex(swapped)
+    assert index.create("shop", CARD) is True
+    index.close()
+    assert counted(swapped) == {"shop@1": 0}
+
+
+def test_what_was_written_of_a_dropped_collection_puts_no_later_version_live(swapped: Path) -> None:
+    index = EdgeIndex(swapped)
+    index.drop("shop")
+    written = (swapped / "live.json").read_bytes()
+    index.create("shop", CARD)
+    index.close()
+    (swapped / "live.json").write_bytes(written)  # as if the maker had died before it could write
+    index = EdgeIndex(swapped)
+    index.create("shop@2", OTHER_CARD)
+    index.close()
+    assert counted(swapped) == {"shop@1": 0}
+
+
+def test_a_collection_whose_maker_died_before_it_went_live_stands(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path)
+    index.create("shop", CARD)
+    index.close()
+    (tmp_path / "live.json").unlink()
+    assert counted(tmp_path) == {"shop@1": 0}
+
+
+def test_a_swap_that_cannot_be_written_changes_nothing(
+    swapped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = EdgeIndex(swapped)
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", _no_space)
+        with pytest.raises(IndexUnavailable, match="No space"):
+            index.go_live("shop", 1)
+        with pytest.raises(IndexUnavailable, match="No space"):
+            index.create("lamps", CARD)
+    assert index.count("shop") == 1
+    assert [collection.key for collection in index.collections()] == ["shop@2"]
+    assert index.create("lamps", OTHER_CARD) is True
+    index.close()
+    assert counted(swapped) == {"lamps@1": 0, "shop@2": 1}
+
+
+def _no_space(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_flush_keeps_the_index_open(tmp_path: Path) -> None:

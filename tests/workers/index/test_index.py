@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.contract import ModelCard
+from shared.contract import ModelCard, point_id
 from shared.errors import ModelMismatch, RequestCode, RequestError
 from tests.workers.index.shop import CARD, OTHER_CARD, fill, image
 from workers.index.interface import Index, Point
@@ -85,6 +85,8 @@ def test_many_threads_that_make_one_collection_agree(index: Index) -> None:
     "ask",
     [
         lambda index: index.drop("no"),
+        lambda index: index.versions("no"),
+        lambda index: index.create("no@2", CARD),
         lambda index: index.ensure_indexes("no", {"a": "keyword"}),
         lambda index: index.upsert("no", [image("a")]),
         lambda index: index.set_payloads("no", {"a": {}}),
@@ -104,6 +106,119 @@ def test_every_question_about_an_unknown_collection_says_so(index: Index, ask: A
 
 def test_an_engine_that_is_there_answers_a_ping(index: Index) -> None:
     index.ping()
+
+
+# Versions
+
+
+def two_versions(index: Index) -> None:
+    """`shop@1`, live, with its eight images, and `shop@2` under another model, with one."""
+    fill(index)
+    assert index.create("shop@2", OTHER_CARD) is True
+    index.upsert("shop@2", [image("new")])
+
+
+def live(index: Index) -> list[str]:
+    return [collection.key for collection in index.collections()]
+
+
+def test_a_new_collection_is_its_own_first_version(index: Index) -> None:
+    fill(index)
+    collection = index.find("shop")
+    assert collection is not None
+    assert (collection.key, collection.live) == ("shop@1", True)
+    assert index.find("shop@1") == collection
+    assert index.versions("shop") == [collection]
+    assert index.count("shop@1") == 8
+
+
+def test_a_second_version_stands_beside_the_live_one(index: Index) -> None:
+    two_versions(index)
+    assert index.create("shop@2", OTHER_CARD) is False
+    with pytest.raises(ModelMismatch, match="shop@2"):
+        index.create("shop@2", CARD)
+    versions = [(found.key, found.live, found.card) for found in index.versions("shop")]
+    assert versions == [("shop@1", True, CARD), ("shop@2", False, OTHER_CARD)]
+    assert live(index) == ["shop@1"]
+    assert (index.count("shop"), index.count("shop@2")) == (8, 1)
+
+
+def test_a_swap_and_a_swap_back_change_what_the_plain_name_stands_for(index: Index) -> None:
+    two_versions(index)
+    before = index.find("shop")
+    index.go_live("shop", 2)
+    index.go_live("shop", 2)
+    assert live(index) == ["shop@2"]
+    assert before is not None
+    assert (index.count("shop"), index.count(before.key)) == (1, 8)
+    assert [found.live for found in index.versions("shop")] == [False, True]
+    index.upsert("shop", [image("newer")])
+    assert list(index.retrieve("shop@2", ["newer"])) == ["newer"]
+    index.go_live("shop", 1)
+    assert live(index) == ["shop@1"]
+    assert index.count("shop") == 8
+
+
+def test_versions_of_other_widths_take_each_its_own_vectors(index: Index) -> None:
+    fill(index)
+    index.create("shop@2", CARD.model_copy(update={"dimension": 6}))
+    index.upsert("shop@2", [image("wide", np.ones(6))])
+    assert [hit.id for hit in index.query("shop@2", np.ones(6))] == ["wide"]
+    assert len(index.query("shop", FIRST)) == 8
+    index.go_live("shop", 2)
+    assert [hit.id for hit in index.query("shop", np.ones(6))] == ["wide"]
+    assert len(index.query("shop@1", FIRST)) == 8
+
+
+def test_a_version_that_does_not_stand_cannot_go_live(index: Index) -> None:
+    fill(index)
+    with pytest.raises(RequestError, match="no collection `shop@3`") as caught:
+        index.go_live("shop", 3)
+    assert caught.value.code is RequestCode.COLLECTION_NOT_FOUND
+    assert live(index) == ["shop@1"]
+
+
+def test_a_version_that_is_not_live_can_be_dropped_alone(index: Index) -> None:
+    two_versions(index)
+    with pytest.raises(RequestError, match="`shop@1` is live"):
+        index.drop("shop@1")
+    index.go_live("shop", 2)
+    index.drop("shop@1")
+    assert [found.key for found in index.versions("shop")] == ["shop@2"]
+    assert index.find("shop@1") is None
+    with refusal(RequestCode.COLLECTION_NOT_FOUND):
+        index.count("shop@1")
+
+
+def test_dropping_a_collection_drops_all_its_versions_and_no_other_collection(index: Index) -> None:
+    two_versions(index)
+    fill(index, "shop-2")
+    index.go_live("shop", 2)
+    index.drop("shop")
+    assert index.find("shop") is index.find("shop@1") is index.find("shop@2") is None
+    assert live(index) == ["shop-2@1"]
+    assert index.create("shop", OTHER_CARD) is True
+    assert [found.key for found in index.versions("shop")] == ["shop@1"]
+    assert index.count("shop") == 0
+
+
+def test_searches_and_writes_find_their_version_while_the_name_swaps(index: Index) -> None:
+    two_versions(index)
+    swaps = iter(range(20))
+
+    def swap() -> None:
+        for number in swaps:
+            index.go_live("shop", 2 - number % 2)
+
+    def ask() -> None:
+        for _ in range(60):
+            found = index.find("shop")
+            assert found is not None
+            assert len(index.query(found.key, FIRST)) == {"shop@1": 8, "shop@2": 1}[found.key]
+            assert len(index.query("shop", FIRST)) in (1, 8)
+
+    works = iter([swap, ask, ask])
+    run_threads(lambda: next(works)(), 3)
 
 
 # Writing and reading images
@@ -305,6 +420,19 @@ def test_pages_visit_every_image_once(index: Index) -> None:
             break
     assert len(seen) == 1037
     assert set(seen) == {f"i{n}" for n in range(1037)}
+
+
+def test_pages_come_in_order_of_point_ids_with_vectors_where_they_are_asked_for(index: Index) -> None:
+    fill(index)
+    first, cursor = index.scroll("shop", limit=5, vectors=True)
+    rest, end = index.scroll("shop", limit=5, cursor=cursor, vectors=True)
+    ids = [point.id for point in first + rest]
+    assert ids == sorted((f"i{n}" for n in range(8)), key=point_id)
+    assert end is None
+    stored = index.retrieve("shop", ids, vectors=True)
+    for point in first + rest:
+        np.testing.assert_array_equal(point.vector, stored[point.id].vector)  # type: ignore[arg-type]
+    assert index.scroll("shop")[0][0].vector is None
 
 
 def test_a_cursor_that_is_none_of_ours_is_refused(index: Index) -> None:

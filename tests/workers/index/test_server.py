@@ -14,7 +14,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from shared.errors import IndexUnavailable, ModelMismatch, RequestCode, RequestError
-from tests.workers.index.shop import CARD, image
+from tests.workers.index.shop import CARD, OTHER_CARD, image
 from workers.index.server import ServerIndex
 
 
@@ -52,6 +52,69 @@ def test_a_collection_that_another_worker_made_anew_is_met_with_its_new_model(qd
     other.create("shared", CARD.model_copy(update={"dimension": 6}))
     one.upsert("shared", [image("a", np.ones(6))])
     assert one.count("shared") == 1
+    one.drop("shared")
+
+
+@pytest.fixture
+def unversioned(qdrant_url: str) -> Iterator[ServerIndex]:
+    """A server on which `old` stands as before there were versions, with one image."""
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    client.create_collection(
+        "old",
+        models.VectorParams(size=4, distance=models.Distance.COSINE),
+        metadata={"lookalike": CARD.model_dump()},
+    )
+    index = ServerIndex(qdrant_url)
+    index.upsert("old", [image("a")])
+    yield index
+    index.drop("old")
+    assert index.collections() == []
+    client.close()
+
+
+def test_a_collection_from_before_there_were_versions_is_used_as_version_1(unversioned: ServerIndex) -> None:
+    collection = unversioned.find("old")
+    assert collection is not None
+    assert (collection.key, collection.live) == ("old@1", True)
+    assert unversioned.find("old@1") == collection
+    assert unversioned.versions("old") == unversioned.collections() == [collection]
+    assert unversioned.create("old", CARD) is False
+    unversioned.upsert("old@1", [image("b")])
+    assert unversioned.count("old") == unversioned.count("old@1") == 2
+    unversioned.go_live("old", 1)
+
+
+def test_its_name_cannot_be_given_to_another_version_and_the_words_say_how_to_go_on(
+    unversioned: ServerIndex,
+) -> None:
+    with pytest.raises(RequestError, match="lookalike export old FOLDER"):
+        unversioned.create("old@2", OTHER_CARD)
+    assert [found.key for found in unversioned.versions("old")] == ["old@1"]
+
+
+def test_a_collection_whose_maker_died_before_it_went_live_is_put_live_by_the_next(qdrant_url: str) -> None:
+    index = ServerIndex(qdrant_url)
+    index.create("half", CARD)
+    client = QdrantClient(url=qdrant_url, check_compatibility=False)
+    away = models.DeleteAlias(alias_name="half")
+    client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=away)])
+    assert index.find("half") is None
+    with pytest.raises(ModelMismatch, match="m@1/p"):
+        index.create("half", OTHER_CARD)
+    assert index.create("half", CARD) is False
+    assert index.count("half") == 0
+    index.drop("half")
+    client.close()
+
+
+def test_a_version_that_another_worker_put_live_is_met_under_the_plain_name(qdrant_url: str) -> None:
+    one, other = ServerIndex(qdrant_url), ServerIndex(qdrant_url)
+    one.create("shared", CARD)
+    one.upsert("shared", [image("a")])
+    other.create("shared@2", CARD.model_copy(update={"dimension": 6}))
+    other.go_live("shared", 2)
+    one.upsert("shared", [image("a", np.ones(6)), image("b", np.ones(6))])
+    assert (one.count("shared"), one.count("shared@1")) == (2, 1)
     one.drop("shared")
 
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from shared.errors import IndexUnavailable
 from tests.workers.index.conftest import ROOT, StoreProcess
-from tests.workers.index.shop import CARD, fill, image
+from tests.workers.index.shop import CARD, OTHER_CARD, fill, image
 from workers.index.store_client import StoreClient, key_file
 
 
@@ -40,6 +41,37 @@ def test_a_killed_store_loses_nothing_that_it_acknowledged(store: StoreProcess) 
         store.stop(signal.SIGKILL)
         store.start()
         assert index.count("shop") == (run + 1) * 500
+
+
+def test_a_killed_store_has_the_version_live_that_was_put_live_last(store: StoreProcess) -> None:
+    index = StoreClient(store.socket)
+    fill(index)
+    index.create("shop@2", OTHER_CARD)
+    for _ in range(4):
+        swaps: list[int] = []
+        swapping = threading.Thread(target=swap_until_it_is_killed, args=(store.socket, swaps))
+        swapping.start()
+        while len(swaps) < 3:
+            assert swapping.is_alive()
+        store.stop(signal.SIGKILL)
+        swapping.join()
+        store.start()
+        live = index.find("shop")
+        assert live is not None
+        # The last one that was answered, or the one that was asked for and not answered any more.
+        assert live.version in (swaps[-1], 3 - swaps[-1])
+        assert (index.count("shop@1"), index.count("shop@2")) == (8, 0)
+        assert index.count("shop") == {1: 8, 2: 0}[live.version]
+
+
+def swap_until_it_is_killed(socket: Path, swaps: list[int]) -> None:
+    """`swaps` are those that were answered."""
+    index = StoreClient(socket)
+    with suppress(OSError, EOFError, AuthenticationError):
+        while True:
+            version = 2 - len(swaps) % 2
+            index._ask("go_live", ("shop", version), {})  # once, where a call would be sent again
+            swaps.append(version)
 
 
 def test_callers_wait_for_a_store_that_restarts(store: StoreProcess) -> None:

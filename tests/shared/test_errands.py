@@ -1,0 +1,239 @@
+"""shared/errands.py on a real Valkey: one worker at a time has an errand, and what it accepts is one step."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from shared.contract import ChunkReport, Item, ItemOutcome, Source, Sync
+from shared.errands import Errand
+from shared.errors import RequestError
+from shared.ledger import Ledger
+from shared.parcels import Parcel, point_hashes
+from shared.settings import Settings
+from tests.shared.test_ledger import hasty as hasty
+
+SOURCE = Source(dataset="marmal88/skin_cancer", fill={"age": 0})
+
+
+def items(count: int, start: int = 0) -> list[Item]:
+    return [Item(id=f"i{n}", url=f"http://shop.example/{n}.jpg") for n in range(start, start + count)]
+
+
+def begun(ledger: Ledger, sync: Sync | None = None) -> str:
+    job = ledger.open_job("shop", source=SOURCE, sync=sync)
+    ledger.begin_import(job)
+    return job
+
+
+def taken(ledger: Ledger, line: str = "imports") -> Errand:
+    errand = ledger.errands.take(line)  # type: ignore[arg-type]
+    assert errand
+    return errand
+
+
+def finish(ledger: Ledger, job: str, number: int) -> None:
+    chunk = ledger.claim(job, number)
+    assert chunk
+    assert ledger.commit(ChunkReport(chunk, [ItemOutcome(item, "indexed") for item in chunk.items]))
+
+
+def test_an_import_is_read_only_once_its_source_is_here(ledger: Ledger) -> None:
+    job = ledger.open_job("shop", source=SOURCE)
+    assert ledger.errands.take("imports") is None
+    ledger.begin_import(job)
+    ledger.begin_import(job)
+    errand = taken(ledger)
+    assert (errand.job, errand.collection, errand.source, errand.position) == (job, "shop", SOURCE, "")
+    assert errand.is_open
+    assert ledger.errands.take("imports") is None
+
+
+def test_the_oldest_errand_is_taken_first(ledger: Ledger) -> None:
+    jobs = []
+    for _ in range(3):
+        jobs.append(begun(ledger))
+        time.sleep(0.002)  # the line knows milliseconds
+    assert [taken(ledger).job for _ in jobs] == jobs
+
+
+def test_what_is_accepted_and_how_far_was_read_are_one_step(ledger: Ledger) -> None:
+    job, errand = begun(ledger), taken(ledger)
+    assert ledger.errands.accept(errand, "70", [Parcel(items(64)), Parcel(items(6, 64), 500)]) == [1, 2]
+    assert ledger.errands.accept(errand, "80", []) == []
+    ledger.errands.put_back(errand, after=0, counts=False)
+    again = taken(ledger)
+    assert (again.position, ledger.snapshot(job).pending) == ("80", 70)
+    assert ledger.errands.keep(again).parked == 500
+
+
+def test_only_who_holds_it_accepts_pins_and_seals(hasty: Ledger) -> None:
+    job, first = begun(hasty), taken(hasty)
+    time.sleep(0.01)
+    second = taken(hasty)
+    assert second.attempt == 2
+    assert hasty.errands.accept(first, "1", [Parcel(items(1))]) is None
+    hasty.errands.pin(first, Source(dataset="another"))
+    hasty.errands.seal(first)
+    hasty.errands.let_go(first)
+    assert hasty.errands.keep(first).state == "lost"
+    assert hasty.snapshot(job).state == "accepting"
+    assert hasty.errands.accept(second, "1", [Parcel(items(1))]) == [1]
+    hasty.errands.put_back(second, after=0, counts=False)
+    assert taken(hasty).source == SOURCE
+
+
+def test_the_api_adds_nothing_to_an_import_and_seals_none(ledger: Ledger) -> None:
+    job = begun(ledger)
+    with pytest.raises(RequestError):
+        ledger.accept_chunk(job, items(1))
+    ledger.seal_job(job)
+    assert ledger.snapshot(job).state == "accepting"
+
+
+def test_an_import_is_no_abandoned_job_however_long_it_is_read(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    job = begun(ledger)
+    ledger.errands.accept(taken(ledger), "1", [Parcel(items(1))])
+    assert ledger.abandoned(-60) == []
+    half = ledger.open_job("shop", source=SOURCE)  # its API died before all of its source was here
+    assert ledger.abandoned(-60) == [half]
+    assert ledger.snapshot(job).state == "accepting"
+
+
+def test_the_pinned_source_is_read_from_then_on(ledger: Ledger) -> None:
+    begun(ledger)
+    errand = taken(ledger)
+    pinned = SOURCE.model_copy(update={"revision": "abc"})
+    ledger.errands.pin(errand, pinned)
+    ledger.errands.put_back(errand, after=0, counts=False)
+    assert taken(ledger).source == pinned
+
+
+def test_a_sealed_import_is_cleared_up_once(hasty: Ledger) -> None:
+    job, errand = begun(hasty), taken(hasty)
+    hasty.errands.seal(errand)
+    assert hasty.snapshot(job).state == "done"
+    time.sleep(0.01)
+    later = taken(hasty)
+    assert (later.job, later.is_open) == (job, False)
+    hasty.errands.let_go(later)
+    time.sleep(0.01)
+    assert hasty.errands.take("imports") is None
+
+
+def test_a_cancelled_import_is_handed_to_a_worker_to_clear_up(ledger: Ledger) -> None:
+    waiting, half = begun(ledger), ledger.open_job("shop", source=SOURCE)
+    for job in (waiting, half):
+        ledger.cancel(job)
+    cleared = [taken(ledger) for _ in (waiting, half)]
+    assert {errand.job for errand in cleared} == {waiting, half}
+    assert not any(errand.is_open for errand in cleared)
+
+
+def test_its_holder_hears_that_it_is_cancelled(ledger: Ledger) -> None:
+    job, errand = begun(ledger), taken(ledger)
+    ledger.errands.accept(errand, "1", [Parcel(items(1))])
+    assert ledger.errands.keep(errand).state == "held"
+    ledger.cancel(job)
+    assert ledger.errands.keep(errand).state == "cancelled"
+    assert ledger.errands.accept(errand, "2", [Parcel(items(1))]) is None
+    assert ledger.snapshot(job).failures == {"cancelled": 1}
+
+
+def test_tries_are_counted_until_it_gets_on(ledger: Ledger) -> None:
+    begun(ledger)
+    tries = []
+    for counts in (True, False, True, True):
+        errand = taken(ledger)
+        tries.append(ledger.errands.put_back(errand, after=0, counts=counts, reason="why"))
+    assert tries == [1, 1, 2, 3]
+    errand = taken(ledger)
+    assert (errand.attempt, errand.last_error) == (4, "why")
+    ledger.errands.accept(errand, "1", [])
+    assert ledger.errands.put_back(errand, after=0, counts=False) == 0
+    assert taken(ledger).attempt == 1
+
+
+def test_a_service_that_is_away_for_good_counts_in_the_end(ledger: Ledger) -> None:
+    begun(ledger)
+    tries = [ledger.errands.put_back(taken(ledger), after=0, counts=False) for _ in range(203)]
+    assert (max(tries[:200]), tries[200:]) == (0, [1, 2, 3])
+
+
+def test_it_waits_as_long_as_it_was_put_back_for(ledger: Ledger) -> None:
+    begun(ledger)
+    ledger.errands.put_back(taken(ledger), after=60, counts=True)
+    assert ledger.errands.take("imports") is None
+
+
+def test_bytes_are_counted_until_their_chunk_ends_also_where_it_is_split(
+    redis_client: redis.Redis, settings: Settings
+) -> None:
+    ledger = Ledger(redis_client, settings.model_copy(update={"max_attempts": 1}))
+    job, errand = begun(ledger), taken(ledger)
+    ledger.errands.accept(errand, "9", [Parcel(items(8), 800), Parcel(items(1, 8), 100)])
+    broken = ledger.claim(job, 1)
+    assert broken
+    assert ledger.split(broken) == "split"
+    assert ledger.errands.keep(errand).parked == 900
+    for number in (2, *range(3, 11)):
+        finish(ledger, job, number)
+    assert (ledger.errands.keep(errand).parked, ledger.errands.keep(errand).chunks) == (0, 0)
+
+
+def test_an_errand_whose_job_has_expired_is_forgotten(ledger: Ledger, redis_client: redis.Redis) -> None:
+    gone, stands = begun(ledger), begun(ledger)
+    redis_client.delete(f"lookalike:job:{gone}")
+    assert taken(ledger).job == stands
+    assert ledger.errands.take("imports") is None
+    assert redis_client.zcard("lookalike:imports") == 1
+
+
+def test_a_job_that_is_synchronised_is_done_when_it_has_been(ledger: Ledger) -> None:
+    job, errand = begun(ledger, Sync(share=0.5)), taken(ledger)
+    ledger.errands.accept(errand, "5", [Parcel(items(3)), Parcel(items(2, 3))])
+    finish(ledger, job, 1)
+    ledger.errands.seal(errand)
+    assert ledger.errands.take("syncs") is None
+    finish(ledger, job, 2)
+    assert ledger.snapshot(job).state == "running"
+    sync = taken(ledger, "syncs")
+    assert (sync.job, sync.sync, sync.is_open) == (job, Sync(share=0.5), True)
+    assert ledger.errands.ids(sync) == point_hashes(items(5))
+    ledger.errands.let_go(errand)  # it is cleared up while another worker compares
+    assert ledger.errands.keep(sync).state == "held"
+    ledger.errands.compared(sync, 2, 0.25)
+    ledger.errands.compared(sync, 1, 0.125)
+    ledger.errands.synced(sync)
+    end = ledger.snapshot(job)
+    assert end.sync
+    assert (end.state, end.sync.absent, end.sync.removed) == ("done", 2, 2)
+    assert ledger.errands.ids(sync) == b""
+    assert ledger.errands.take("syncs") is None
+
+
+def test_a_job_of_nothing_is_synchronised_too(ledger: Ledger) -> None:
+    job, errand = begun(ledger, Sync()), taken(ledger)
+    ledger.errands.seal(errand)
+    assert (ledger.snapshot(job).state, ledger.snapshot(job).total) == ("running", 0)
+    ledger.errands.synced(taken(ledger, "syncs"), refused="too many")
+    end = ledger.snapshot(job)
+    assert end.sync
+    assert (end.state, end.sync.refused, end.sync.removed) == ("done", "too many", 0)
+
+
+def test_a_job_that_was_cancelled_is_not_synchronised(ledger: Ledger, redis_client: redis.Redis) -> None:
+    job = ledger.open_job("shop", sync=Sync())
+    ledger.accept_chunk(job, items(2), follow=True)
+    ledger.seal_job(job)
+    finish(ledger, job, 1)
+    held = taken(ledger, "syncs")
+    ledger.cancel(job)
+    ledger.errands.synced(held)
+    assert ledger.snapshot(job).state == "cancelled"
+    assert ledger.errands.take("syncs") is None
+    assert not redis_client.exists(f"lookalike:job:{job}:ids")

@@ -1,0 +1,37 @@
+"""shared/rows.py: the items of a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.rows import Layout
+
+
+def same(cell: Any) -> Any:
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("id", "kept"),
+    [("x", "x"), (7, "7"), (7.0, "7"), (7.5, "7.5"), ("", None), (None, None), (float("nan"), None)],
+)
+def test_an_id_is_text_in_any_case(id: Any, kept: str | None) -> None:
+    [item] = Layout(id_column="id", apart={"id", "url"}).items({"id": id, "url": "http://a.example/1"}, same)
+    assert item.id == (kept or "http://a.example/1")
+
+
+def test_a_group_is_the_rows_id_or_what_a_column_says() -> None:
+    row = {"id": "p", "url": "http://a.example/1|http://a.example/2", "lesion": 5}
+    own = Layout(id_column="id", separator="|", apart={"id", "url"})
+    named = Layout(id_column="id", separator="|", apart={"id", "url"}, group_column="lesion")
+    assert [item.payload["group"] for item in own.items(row, same)] == ["p", "p"]
+    assert [item.payload["group"] for item in named.items(row, same)] == [5, 5]
+    assert [item.payload for item in named.items({**row, "lesion": None}, same)] == [{}, {}]
+
+
+def test_a_filler_stands_where_nothing_else_does() -> None:
+    layout = Layout(fill={"age": 0, "price": 1.0}, prices={"price"}, apart={"url"})
+    [item] = layout.items({"url": "http://a.example/1", "age": None, "price": "$5"}, same)
+    assert item.payload == {"age": 0, "price": 5.0}

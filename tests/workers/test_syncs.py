@@ -1,0 +1,180 @@
+"""workers/syncs.py: what a feed no longer names goes, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.contract import ChunkReport, Item, ItemOutcome, Sync
+from shared.ledger import JobSnapshot, SyncSnapshot
+from workers import syncs
+from workers.errands import Held, Runner
+from workers.index.interface import Point
+from workers.parts import Parts
+from workers.syncs import Syncs
+
+EARLIER = datetime.now(UTC) - timedelta(days=1)
+Feed = Callable[..., str]
+
+
+def ids(numbers: range) -> list[str]:
+    return [f"p{n}" for n in numbers]
+
+
+@pytest.fixture
+def standing(parts: Parts) -> None:
+    """A collection of twenty images of yesterday."""
+    parts.index.create("shop", parts.models.default.card)
+    add(parts, ids(range(20)), EARLIER)
+
+
+def add(parts: Parts, names: list[str], at: datetime) -> None:
+    random = np.random.default_rng(0)
+    dimension = parts.models.default.card.dimension
+    points = []
+    for name in names:
+        system = {"id": name, "url": "http://shop.example/", "sha256": "0" * 64, "indexed_at": at.isoformat()}
+        vector = random.normal(size=dimension).astype(np.float32)
+        points.append(Point(name, {"_image": system}, vector / np.linalg.norm(vector)))
+    parts.index.upsert("shop", points)
+
+
+@pytest.fixture
+def fed(parts: Parts, standing: None) -> Feed:
+    """A job of a feed that names these ids, whose items have all ended."""
+
+    def feed(names: list[str], sync: Sync | None = None, status: Any = "unchanged") -> str:
+        ledger = parts.ledger
+        job = ledger.open_job("shop", sync=sync or Sync())
+        for start in range(0, len(names), 7):
+            items = [Item(id=name, url="http://shop.example/") for name in names[start : start + 7]]
+            ledger.accept_chunk(job, items, follow=True)
+        ledger.seal_job(job)
+        number = 1
+        while chunk := ledger.claim(job, number):
+            ledger.commit(ChunkReport(chunk, [ItemOutcome(item, status) for item in chunk.items]))
+            number += 1
+        return job
+
+    return feed
+
+
+def synced(parts: Parts, job: str, kind: type[Syncs] = Syncs) -> JobSnapshot:
+    Runner(kind(parts), parts.ledger.errands, parts.leases).run()
+    return parts.ledger.snapshot(job)
+
+
+def left(parts: Parts) -> set[str]:
+    return {point.id for point in parts.index.scroll("shop", limit=1000)[0]}
+
+
+def test_what_the_feed_no_longer_names_is_removed_once_its_items_have_ended(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(17)))
+    before = parts.ledger.snapshot(job)
+    assert (before.state, before.pending) == ("running", 0)
+    assert before.sync == SyncSnapshot(absent=None, share=None, refused=None, removed=0)
+    after = synced(parts, job)
+    assert (after.state, after.sync) == ("done", SyncSnapshot(absent=3, share=0.15, refused=None, removed=3))
+    assert left(parts) == set(ids(range(17)))
+
+
+def test_items_that_failed_are_in_the_feed_all_the_same(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(20)), status="failed")
+    after = synced(parts, job)
+    assert (after.state, after.failed) == ("done", 20)
+    assert len(left(parts)) == 20
+
+
+def test_more_than_the_stated_share_is_not_removed(parts: Parts, fed: Feed) -> None:
+    after = synced(parts, fed(ids(range(12))))
+    assert after.state == "done"
+    assert after.sync
+    assert (after.sync.absent, after.sync.share, after.sync.removed) == (8, 0.4, 0)
+    assert after.sync.refused
+    for words in ("8 images", "40.0%", "20.0%", "force=true"):
+        assert words in after.sync.refused
+    assert len(left(parts)) == 20
+
+
+@pytest.mark.parametrize("sync", [Sync(force=True), Sync(share=0.4)])
+def test_it_is_where_a_person_says_so(parts: Parts, fed: Feed, sync: Sync) -> None:
+    after = synced(parts, fed(ids(range(12)), sync))
+    assert after.sync == SyncSnapshot(absent=8, share=0.4, refused=None, removed=8)
+    assert left(parts) == set(ids(range(12)))
+
+
+def test_what_came_while_the_job_ran_stays(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(19)))
+    add(parts, ["newer"], datetime.now(UTC) + timedelta(seconds=5))
+    assert synced(parts, job).state == "done"
+    assert left(parts) == {*ids(range(19)), "newer"}
+
+
+def test_a_cancelled_job_removes_nothing(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(19)))
+    parts.ledger.cancel(job)
+    assert synced(parts, job).state == "cancelled"
+    assert len(left(parts)) == 20
+
+
+def test_a_job_that_is_cancelled_between_two_batches_removes_no_more(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "_REMOVED_AT_ONCE", 2)
+    job = fed(ids(range(10)), Sync(force=True))
+    monkeypatch.setattr(syncs, "remove", _then(syncs.remove, lambda: parts.ledger.cancel(job)))
+    assert synced(parts, job).state == "cancelled"
+    assert len(left(parts)) == 18
+
+
+def test_a_worker_that_dies_in_the_middle_is_followed_by_one_that_ends_it(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "_REMOVED_AT_ONCE", 2)
+    job = fed(ids(range(10)), Sync(share=0.5))
+
+    class Dies(Syncs):
+        def do(self, errand: Any, hand: Held) -> None:
+            monkeypatch.setattr(syncs, "remove", _then(syncs.remove, _die))
+            super().do(errand, hand)
+
+    with pytest.raises(SystemExit):
+        synced(parts, job, Dies)
+    monkeypatch.undo()
+    assert len(left(parts)) == 18
+    parts.redis.zadd("lookalike:syncs", {job: 0})
+    after = synced(parts, job)
+    assert (after.state, after.sync) == ("done", SyncSnapshot(absent=10, share=0.5, refused=None, removed=10))
+    assert left(parts) == set(ids(range(10)))
+
+
+def test_a_collection_that_was_deleted_meanwhile_has_nothing_to_remove(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(19)))
+    parts.index.drop("shop")
+    assert synced(parts, job).sync == SyncSnapshot(absent=0, share=0.0, refused=None, removed=0)
+
+
+def test_a_large_collection_is_compared_page_by_page(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "_PAGE", 3)
+    after = synced(parts, fed(ids(range(18))))
+    assert after.sync
+    assert after.sync.removed == 2
+    assert left(parts) == set(ids(range(18)))
+
+
+def _then(function: Callable[..., None], what: Callable[[], object]) -> Callable[..., None]:
+    def both(*args: Any) -> None:
+        function(*args)
+        what()
+
+    return both
+
+
+def _die() -> None:
+    raise SystemExit

@@ -1,0 +1,180 @@
+"""Models that were loaded because somebody asked for them; where they take too much, those used least lately go."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
+
+from shared.errors import LookalikeError, ModelAway, RequestCode, RequestError, ServiceError
+
+log = logging.getLogger("lookalike.models")
+
+_MIB = 2**20
+# How long who asks waits for a model that is being loaded; then it is to come again, and the load goes on. Two wait
+# so long, and all others no longer than a load from a disk takes: a worker has few slots, and they are wanted by
+# collections whose models stand.
+PATIENCE_SECONDS = 60.0
+_MOST_PATIENT = 2
+OTHERS_PATIENCE_SECONDS = 10.0
+# What could not be loaded is not tried again before: a try may cost seconds, and a job asks at each of its chunks.
+_AGAIN_SECONDS = 60.0
+_AGAIN_WHEN_AWAY_SECONDS = 10.0
+
+Key = tuple[str, str | None]  # a model's name, and its commit where it is the hub's
+
+
+class Loaded(Protocol):
+    """What stands on a shelf. `memory` is in bytes."""
+
+    @property
+    def memory(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+Thing = TypeVar("Thing", bound=Loaded)
+
+
+class _Place(Generic[Thing]):
+    """One model's: empty while it is loaded, then with the model or with the reason why there is none."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+        self.model: Thing | None = None
+        self.failure: LookalikeError | None = None
+        self.again_at = math.inf
+        self.users = 0
+
+    @property
+    def memory(self) -> int:
+        return self.model.memory if self.model else 0
+
+
+class Shelf(Generic[Thing]):
+    """Loads each model when it is first asked for, one at a time, in a thread of its own. Safe from any thread.
+
+    Models of more than `most_bytes` together do not stay, but for those in use: what is used at the same moment stands
+    together, whatever it takes.
+    """
+
+    def __init__(self, load: Callable[[Key], Thing], most_bytes: int) -> None:
+        self._load = load
+        self._most_bytes = most_bytes
+        self._places: OrderedDict[Key, _Place[Thing]] = OrderedDict()  # the one used least lately first
+        self._sizes: dict[Key, int] = {}
+        self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()  # transformers' loader is not made for threads
+        self._closed = False
+
+    @contextmanager
+    def take(self, key: Key, patience: float = PATIENCE_SECONDS) -> Iterator[Thing]:
+        """The model of a key, in use until the block ends.
+
+        RequestError(MODEL_UNAVAILABLE) where it cannot be loaded; ModelAway or another ServiceError where it may be
+        in a while.
+        """
+        place, number = self._enter(key)
+        if number > _MOST_PATIENT:
+            patience = min(patience, OTHERS_PATIENCE_SECONDS)
+        try:
+            if not place.ready.wait(patience):
+                raise ModelAway(f"The model {key[0]} is being loaded. Ask again in a minute.")
+            if place.failure:
+                raise copy.copy(place.failure)  # an exception remembers all who raised it
+            assert place.model is not None
+            yield place.model
+        finally:
+            self._leave(place)
+
+    def close(self) -> None:
+        """Let all go. What is being loaded follows once it is there."""
+        with self._lock:
+            self._closed = True
+            models = [place.model for place in self._places.values() if place.model]
+            self._places.clear()
+        for model in models:
+            model.close()
+
+    def _enter(self, key: Key) -> tuple[_Place[Thing], int]:
+        """The place, and how many are at it now."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("The worker is stopping.")
+            place = self._places.get(key)
+            if place is None or time.monotonic() >= place.again_at:
+                place = self._places[key] = _Place()
+                threading.Thread(
+                    target=self._fill, args=(key, place), name="model-loader", daemon=True
+                ).start()
+            self._places.move_to_end(key)
+            place.users += 1
+            return place, place.users
+
+    def _leave(self, place: _Place[Thing]) -> None:
+        with self._lock:
+            place.users -= 1
+        self._make_room()
+
+    def _fill(self, key: Key, place: _Place[Thing]) -> None:
+        with self._one_at_a_time:
+            self._make_room(self._sizes.get(key, 0))
+            try:
+                self._put(key, place, self._load(key))
+            except Exception as error:
+                place.failure = _failure(key, error)
+                is_away = isinstance(place.failure, ServiceError)
+                place.again_at = time.monotonic() + (_AGAIN_WHEN_AWAY_SECONDS if is_away else _AGAIN_SECONDS)
+                log.warning("model %s is not loaded: %s", key[0], place.failure.detail)
+        place.ready.set()
+        self._make_room()
+
+    def _put(self, key: Key, place: _Place[Thing], model: Thing) -> None:
+        self._sizes[key] = model.memory
+        with self._lock:
+            is_late, fits = self._closed, model.memory <= self._most_bytes
+            if fits and not is_late:
+                place.model = model
+                return
+        model.close()
+        if is_late:
+            raise ServiceError("The worker is stopping.")
+        raise RequestError(
+            RequestCode.MODEL_UNAVAILABLE,
+            f"The model {key[0]} takes {self._sizes[key] / _MIB:,.0f} MiB, and all further models of a worker may "
+            f"take {self._most_bytes / _MIB:,.0f}. Raise LOOKALIKE_MODELS_MEMORY_MIB, or take a smaller model.",
+        )
+
+    def _make_room(self, bytes: int = 0) -> None:
+        """Let go of what nobody uses until the rest leaves so much."""
+        for model in self._taken_down(bytes):
+            model.close()
+
+    def _taken_down(self, bytes: int) -> list[Thing]:
+        models = []
+        with self._lock:
+            taken = bytes + sum(place.memory for place in self._places.values())
+            for key, place in list(self._places.items()):
+                if taken <= self._most_bytes:
+                    break
+                if place.model and not place.users:
+                    log.info("model %s is let go: all of them take too much", key[0])
+                    models.append(place.model)
+                    taken -= place.memory
+                    del self._places[key]
+        return models
+
+
+def _failure(key: Key, error: Exception) -> LookalikeError:
+    if isinstance(error, RequestError | ServiceError):
+        return error
+    if isinstance(error, LookalikeError):
+        return RequestError(RequestCode.MODEL_UNAVAILABLE, error.detail)
+    log.exception("model %s", key[0])
+    return RequestError(RequestCode.MODEL_UNAVAILABLE, f"The model {key[0]} cannot be loaded: {error}")
