@@ -43,15 +43,19 @@ def item_from(raw: Any, place: str, number: int) -> Item:
         )
     if isinstance(raw.get("url"), str):
         item = checked_item(raw["url"], raw.get("id"), raw.get("payload"))
-    elif raw.get("url") is not None:
-        raise not_an_item(place, number, "`url` must be a string")
-    elif isinstance(raw.get("id"), str) and raw["id"] and raw.get("vector") is not None:
+    elif raw.get("url") is None and _stands_alone(raw):
         item = _item_without_url(raw["id"], raw.get("payload"))
+    elif "url" in raw:
+        raise not_an_item(place, number, "`url` must be a string")
     else:
         raise not_an_item(
-            place, number, "its `url` is missing; only one with an `id` and a `vector` needs none"
+            place, number, "its `url` is missing; only an item with an `id` and a `vector` needs none"
         )
     return _with_vector(item, raw)
+
+
+def _stands_alone(raw: dict[str, Any]) -> bool:
+    return isinstance(raw.get("id"), str) and bool(raw["id"]) and raw.get("vector") is not None
 
 
 def _item_without_url(id: str, payload: Any) -> Item:

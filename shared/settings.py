@@ -166,8 +166,9 @@ class Settings(BaseSettings):
     # Files that are kept
     files: str | None = _knob(
         None,
-        "Where thumbnails are kept, and feeds until they are read: a folder, or a URL that fsspec knows, such as `s3://bucket/folder` (with fsspec's "
-        "own package for it installed). `lookalike up`: `files` in its data folder. Empty: no files are kept.",
+        "Where thumbnails are kept, and feeds until they are read: a folder, or a URL that fsspec knows, such as "
+        "`s3://bucket/folder` (with fsspec's own package for it installed). `lookalike up`: `files` in its data "
+        "folder. Empty: no files are kept.",
     )
     thumbnails: bool = _knob(
         False,

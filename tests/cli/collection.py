@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 
-def image(id: str, vector: Any, url: str | None = None, bytes_: bytes | None = None, **payload: Any) -> dict[str, Any]:
+def image(
+    id: str, vector: Any, url: str | None = None, bytes_: bytes | None = None, **payload: Any
+) -> dict[str, Any]:
     """One image of the list with `vectors=true`; two with the same `bytes_` have the same hash."""
     sha256 = hashlib.sha256(id.encode() if bytes_ is None else bytes_).hexdigest()
     system = {"sha256": sha256, "width": 640, "height": 480, "format": "JPEG", "bytes": 1000}

@@ -33,6 +33,7 @@ from workers.sources.rows import Broken, Row, Rows, SourceError, Unreadable
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _KINDS = frozenset({"arrow", "csv", "imagefolder", "json", "parquet", "webdataset"})
 _PROTOCOLS = frozenset({"hf", "file", "local", "zip"})
+_READ_BUFFER = 32 * 2**20  # bytes of one request
 _IN_ARCHIVE = re.compile(r"zip://[^:]*::")
 _UNSOUND = (
     *(DatasetsError, pa.ArrowException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
@@ -58,7 +59,7 @@ def hub_rows(source: Source, most_bytes: int, skip: int) -> Rows:
         builder = datasets.load_dataset_builder(name, source.config, revision=commit)
     kind = _checked_kind(name, origin, builder)
     if kind == "parquet":  # which can be read on from any row, and a tar file, without what comes before it
-        rows = parquet_rows(_files_of(builder, source.split), _opened, skip)
+        rows = parquet_rows(_files_of(builder, source.split), _opened, skip, _READ_BUFFER)
     elif kind == "webdataset":
         rows = archive_rows(_files_of(builder, source.split), _opened, most_bytes, skip)
     else:
