@@ -29,8 +29,8 @@ _CSV_TEXT = (
     "it plainly is one (at most 15 digits, no leading zero, no `+`) and a truth value where it is `true` or `false` "
     "in any case, a list where it is one in JSON, and everything else is text. Columns named in `prices` are read as "
     "amounts: `$24.99` and `24,99 €` are 24.99, `1.299,00 €` is 1299.0, of a range the lower end counts, and what "
-    "names no amount stays text. A URL cell may hold several, as a JSON list or parted by `separator`: each becomes an item, "
-    "of id `<row id>#1`, `#2`, …, and its payload carries the row's own id (or what stands in `group_column`) as "
+    "names no amount stays text. A URL cell may hold several, as a JSON list or parted by `separator`: each becomes an "
+    "item, of id `<row id>#1`, `#2`, …, and its payload carries the row's own id (or what stands in `group_column`) as "
     f"`group`; without an id column the URL is the id. A row has at most {MOST_REFERENCES:,} images."
 )
 _SUBMIT_TEXT = (

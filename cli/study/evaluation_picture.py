@@ -54,7 +54,7 @@ def _draw_bars(axes: Axes, classes: Sequence[dict[str, Any]]) -> None:
     axes.barh(places, values, 0.72, color=_BAR, label="P@1")
     axes.scatter(chances, places, marker="|", s=90, linewidths=2, color=_CHANCE, label="by chance", zorder=3)
     for place, value in zip(places, values, strict=True):
-        axes.text(value + 0.01, place, f"{value:.2f}", va="center", fontsize=7, color=_SOFT)
+        axes.text(value + 0.01, float(place), f"{value:.2f}", va="center", fontsize=7, color=_SOFT)
     names = [f"{_name(row['label'])}  ({row['queries']:,})" for row in classes]
     axes.set_yticks(places, names, fontsize=8)
     axes.set(xlim=(0, 1.09), ylim=(len(classes) - 0.5, -0.5))
