@@ -8,6 +8,7 @@ from flask import Blueprint, jsonify, url_for
 
 from api import arguments, limits
 from api.body import read_object
+from api.fields import field_path
 from api.parts import ask, parts
 from shared.contract import DELETE_COLLECTION, GET_COLLECTION, GET_FACETS, LIST_COLLECTIONS, PUT_COLLECTION
 from shared.errors import RequestCode, RequestError
@@ -53,7 +54,9 @@ def facets(name: str, field: str) -> Any:
     arguments.collection_key(name)
     if len(field) > limits.MAX_FIELD_LENGTH:
         raise _invalid(f"A field's name has at most {limits.MAX_FIELD_LENGTH} characters.")
-    return ask(GET_FACETS, name, field, arguments.filter_argument(), arguments.limit(limits.FACET_VALUES))
+    return ask(
+        GET_FACETS, name, field_path(field), arguments.filter_argument(), arguments.limit(limits.FACET_VALUES)
+    )
 
 
 def model_name(given: Any) -> str | None:
@@ -73,7 +76,7 @@ def _indexes(given: Any) -> dict[str, str]:
             raise _invalid(f"`indexes`: a field's name has 1 to {limits.MAX_FIELD_LENGTH} characters.")
         if type not in FIELD_TYPES:
             raise _invalid(f"`indexes.{field}` must be one of {', '.join(FIELD_TYPES)}.")
-    return given
+    return {field_path(field): type for field, type in given.items()}
 
 
 def _invalid(why: str) -> RequestError:

@@ -13,6 +13,7 @@ from shared.contract import SYSTEM_KEY, Query
 from shared.errors import FailureCode, ItemError, RequestCode, RequestError
 from workers.index.interface import Collection, Point
 from workers.index.refusals import no_image
+from workers.models import Model
 from workers.parts import Parts
 from workers.stopwatch import Stopwatch
 
@@ -110,19 +111,19 @@ class Asker:
 
     def _pictures(self, readers: Sequence[Reader], crop: list[float] | None = None) -> list[np.ndarray]:
         """The vectors of pictures, read side by side. The first one that fails raises its ItemError."""
-        if len(readers) == 1:
-            return [self._embedded(readers[0], crop)]
-        with ThreadPoolExecutor(min(len(readers), _AT_ONCE)) as threads:
-            return list(threads.map(lambda read: self._embedded(read, crop), readers))
-
-    def _embedded(self, read: Reader, crop: list[float] | None) -> np.ndarray:
         with self._parts.models.of(self._collection.card) as model:
-            with self._took.of("fetch"):
-                data = read()
-            with self._took.of("embed"):
-                cut = (crop[0], crop[1], crop[2], crop[3]) if crop else None
-                _, vector = model.line_up(data, urgent=True, crop=cut)
-                return vector.result()
+            if len(readers) == 1:
+                return [self._embedded(readers[0], crop, model)]
+            with ThreadPoolExecutor(min(len(readers), _AT_ONCE)) as threads:
+                return list(threads.map(lambda read: self._embedded(read, crop, model), readers))
+
+    def _embedded(self, read: Reader, crop: list[float] | None, model: Model) -> np.ndarray:
+        with self._took.of("fetch"):
+            data = read()
+        with self._took.of("embed"):
+            cut = (crop[0], crop[1], crop[2], crop[3]) if crop else None
+            _, vector = model.line_up(data, urgent=True, crop=cut)
+            return vector.result()
 
     def _fetched(self, url: str) -> bytes | bytearray:
         return self._parts.fetcher.fetch(url).data

@@ -117,8 +117,11 @@ def test_facets_are_counted(client: FlaskClient, workers: Workers) -> None:
     response = client.get("/v1/collections/shop/facets/a.b%2Fc", query_string=query)
     assert response.json == {"values": [{"value": "mel", "count": 3}]}
     client.get("/v1/collections/shop/facets/dx")
-    facets = "get_facets"
-    assert workers.calls == [(facets, "shop", "a.b/c", {"must": []}, 5), (facets, "shop", "dx", None, 20)]
+    client.get("/v1/collections/shop/facets/Brand%20Name")
+    fields = ('"a.b/c"', "dx", '"Brand Name"')
+    assert [call[2] for call in workers.calls] == list(fields), "as Qdrant spells a field's path"
+    assert workers.calls[0] == ("get_facets", "shop", fields[0], {"must": []}, 5)
+    assert workers.calls[1][3:] == (None, 20)
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ def test_the_shops_page_does_what_it_says(stack: Stack, images: ImageServer, tmp
     assert reader.type("--no-placeholders").splitlines()[1].split()[:2] == ["sku-003", "4"]
     assert "Acme" not in reader.type("--exclude")
     assert reader.type("--crop").count("sku-") > 10
-    facets, batch = reader.type("facets/Category").strip().rsplit("\n", 1)
-    assert {each["value"] for each in json.loads(facets)["values"]} == {"Games", "Puzzles"}
+    facets, batch = reader.type("facets/Brand%20Name").strip().rsplit("\n", 1)
+    assert {each["value"] for each in json.loads(facets)["values"]} == {"Acme", "Other"}
     assert [len(each["hits"]) for each in json.loads(batch)["results"]][1] == 3
 
     told = reader.type("--sync")
