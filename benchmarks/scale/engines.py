@@ -31,7 +31,7 @@ from demo.stack import ROOT
 from shared.contract import SYSTEM_KEY, ModelCard
 from shared.errors import IndexUnavailable
 from tests.qdrant_server import Unavailable, mortal_qdrant_server
-from workers.index.interface import Index, Point
+from workers.index.interface import Index, Point, version_key
 from workers.index.server import ServerIndex
 from workers.index.store_client import StoreClient
 
@@ -187,7 +187,7 @@ def measure_embedded(context: Context, sizes: Sequence[int]) -> Iterator[Stage]:
 def _optimise(folder: Path) -> float:
     """Seconds that the engine's own `optimize` takes, in a process of its own, for it holds the GIL."""
     begun = time.monotonic()
-    shard = folder / _NAME / "shard"
+    shard = folder / version_key(_NAME, 1) / "shard"
     subprocess.run([sys.executable, "-c", _OPTIMISE, str(shard)], cwd=ROOT, check=True)
     return time.monotonic() - begun
 

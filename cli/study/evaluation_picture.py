@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 _MOST_LABELS = 60  # more are not readable; the commonest are shown
 _MOST_NUMBERED = 14  # with more, the cells are too small for numbers
 _LONGEST_NAME = 28
+_BARS = 5.2  # inches of the left half
 _INK, _SOFT, _BAR, _CHANCE = "#1c1b19", "#6f6b64", "#3b6ea5", "#d9480f"
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Write the PNG."""
     classes = sorted(result["classes"], key=lambda row: (-row["images"], row["label"]))[:_MOST_LABELS]
-    side = max(4.2, 0.24 * len(classes) + 1.6)  # inches of the heat map
-    figure = Figure(figsize=(2 * side + 2.4, side + 1.9), dpi=140, layout="constrained", facecolor="white")
-    bars, heat = figure.subplots(1, 2)
+    side = max(4.4, 0.17 * len(classes) + 1.6)  # inches of the heat map
+    figure = Figure(
+        figsize=(_BARS + side + 1.6, side + 1.3), dpi=140, layout="constrained", facecolor="white"
+    )
+    bars, heat = figure.subplots(1, 2, width_ratios=(_BARS, side + 1.6))
     _draw_bars(bars, classes)
     _draw_heat(heat, result, [row["label"] for row in classes])
     figure.suptitle(_title(result, len(classes)), fontsize=11, color=_INK, ha="left", x=0.01, linespacing=1.5)
@@ -53,15 +56,23 @@ def _draw_bars(axes: Axes, classes: Sequence[dict[str, Any]]) -> None:
     chances = [row["P@1"]["chance"] for row in classes]
     axes.barh(places, values, 0.72, color=_BAR, label="P@1")
     axes.scatter(chances, places, marker="|", s=90, linewidths=2, color=_CHANCE, label="by chance", zorder=3)
-    for place, value in zip(places, values, strict=True):
-        axes.text(value + 0.01, float(place), f"{value:.2f}", va="center", fontsize=7, color=_SOFT)
+    for place, value in enumerate(values):
+        axes.text(
+            max(value, chances[place]) + 0.02, place, f"{value:.2f}", va="center", fontsize=7, color=_SOFT
+        )
     names = [f"{_name(row['label'])}  ({row['queries']:,})" for row in classes]
     axes.set_yticks(places, names, fontsize=8)
     axes.set(xlim=(0, 1.09), ylim=(len(classes) - 0.5, -0.5))
     axes.set_title("P@1 by label (queries)", fontsize=9, loc="left", color=_INK)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", bbox_to_anchor=(1, -0.05), ncols=2, fontsize=8, frameon=False)
+    axes.legend(
+        loc="upper right",
+        bbox_to_anchor=(1, -0.8 / (0.17 * len(classes) + 8)),
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
 
 
 def _draw_heat(axes: Axes, result: dict[str, Any], labels: Sequence[str]) -> None:
@@ -79,7 +90,7 @@ def _draw_heat(axes: Axes, result: dict[str, Any], labels: Sequence[str]) -> Non
             axes.text(
                 column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7, color=colour
             )
-    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7, aspect=30)
     bar.ax.tick_params(labelsize=7)
 
 

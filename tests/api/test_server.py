@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from shared.ledger import Ledger
-from shared.settings import Settings
 
 PATIENCE = 3  # seconds
 ROOT = Path(__file__).parents[2]
@@ -185,10 +186,14 @@ def test_a_body_that_announces_too_much_is_refused_before_it_is_sent(server: Ser
     assert (status, problem["code"]) == (413, "body_too_large")
 
 
-def test_a_get_with_a_whole_url_as_id_reaches_its_route(server: Server, settings: Settings) -> None:
+def test_a_get_with_a_whole_url_as_id_reaches_its_route(server: Server, redis_client: redis.Redis) -> None:
     path = b"/v1/collections/shop/images/https://a.example//x%2Fy.jpg/thumbnail"
-    status, problem = server.send(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert (status, problem["detail"]) == (404, "No thumbnail is kept of image `https://a.example//x/y.jpg`.")
+    with server.connect() as connection:
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sent = redis_client.blpop(["search"], timeout=20)
+    assert sent, "no worker was asked"
+    arguments, _, _ = json.loads(base64.b64decode(json.loads(sent[1])["body"]))
+    assert arguments == ["shop", "https://a.example//x/y.jpg"]
 
 
 def test_a_refused_body_that_trickles_does_not_hold_its_thread(server: Server, ledger: Ledger) -> None:

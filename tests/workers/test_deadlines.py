@@ -43,7 +43,7 @@ def test_a_read_that_outlives_its_deadline_is_ended(
 def test_a_connection_that_comes_after_the_deadline_is_ended_at_once(
     pair: tuple[socket.socket, socket.socket], addresses: Addresses
 ) -> None:
-    attempt = Attempt(addresses, 60)
+    attempt = Attempt(addresses, 60, 60)
     attempt.cut()
     attempt.watch(pair[0])
     assert pair[0].recv(1) == b""
@@ -53,7 +53,7 @@ def test_a_deadline_ends_only_the_connection_in_use(
     pair: tuple[socket.socket, socket.socket], addresses: Addresses
 ) -> None:
     ours, theirs = pair
-    attempt = Attempt(addresses, 60)
+    attempt = Attempt(addresses, 60, 60)
     attempt.watch(ours)
     attempt.close()
     attempt.cut()
@@ -65,7 +65,7 @@ def test_a_descriptor_taken_over_by_another_is_still_the_one_that_is_ended(
     pair: tuple[socket.socket, socket.socket], addresses: Addresses
 ) -> None:
     ours, _ = pair
-    attempt = Attempt(addresses, 60)
+    attempt = Attempt(addresses, 60, 60)
     attempt.watch(ours)
     with socket.socket(fileno=ours.detach()) as taken:  # as TLS does
         attempt.cut()
@@ -74,7 +74,7 @@ def test_a_descriptor_taken_over_by_another_is_still_the_one_that_is_ended(
 
 
 def test_time_in_which_a_fetch_stands_still_does_not_count(addresses: Addresses) -> None:
-    attempt = Attempt(addresses, 60)
+    attempt = Attempt(addresses, 60, 60)
     before = attempt.remaining()
     with attempt.standing_still():
         attempt.expire(time.monotonic() + 3600)

@@ -45,7 +45,10 @@ def test_a_commit_that_is_asked_for_is_loaded_whatever_came_since(here: Hub, tmp
     assert (after.embed(noise(2)) * before).sum(axis=1).max() < 0.9
 
 
-def test_a_model_that_was_loaded_once_needs_no_hub(here: Hub, tmp_path: Path) -> None:
+def test_a_model_that_was_loaded_once_needs_no_hub(
+    here: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the library's own tries
     commit = here.push("shop/clip", make_clip(tmp_path / "clip"))
     load_embedder(settings("shop/clip", device="cpu"))
     here.away = True
