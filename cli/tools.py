@@ -26,10 +26,11 @@ class Tool(click.Command):
         try:
             command: click.Command = resolve_name(self._place)
         except ModuleNotFoundError as error:
-            if error.name not in _PACKAGES:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _PACKAGES:
                 raise
             raise Refused(
-                f"`lookalike {self.name}` needs {error.name}; run `pip install 'lookalike[tools]'`."
+                f"`lookalike {self.name}` needs {missing}; run `pip install 'lookalike[tools]'`."
             ) from error
         return command.make_context(info_name, args, parent, **extra)
 
