@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 from pathlib import Path
@@ -10,47 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.products import COLUMNS, write_feed
 from tests.workers.sources.conftest import read_here, written
 
-# The header of the Amazon product data set of 2020.
-PRODUCT_COLUMNS = [
-    *(
-        "Uniq Id",
-        "Product Name",
-        "Brand Name",
-        "Asin",
-        "Category",
-        "Upc Ean Code",
-        "List Price",
-        "Selling Price",
-    ),
-    *(
-        "Quantity",
-        "Model Number",
-        "About Product",
-        "Product Specification",
-        "Technical Details",
-        "Shipping Weight",
-    ),
-    *(
-        "Product Dimensions",
-        "Image",
-        "Variants",
-        "Sku",
-        "Product Url",
-        "Stock",
-        "Product Details",
-        "Dimensions",
-    ),
-    *(
-        "Color",
-        "Ingredients",
-        "Direction To Use",
-        "Is Amazon Seller",
-        "Size Quantity Variant",
-        "Product Description",
-    ),
-]
 SHOP = {
     "url_column": "Image",
     "id_column": "Uniq Id",
@@ -81,18 +42,13 @@ def product(number: int) -> dict[str, str]:
 
 @pytest.fixture
 def products(tmp_path: Path) -> Path:
-    path = tmp_path / "products.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, PRODUCT_COLUMNS)
-        writer.writeheader()
-        writer.writerows(map(product, range(100)))
-    return path
+    return write_feed(tmp_path / "products.csv", map(product, range(100)))
 
 
 def test_the_shops_feed_is_read_as_it_is(products: Path) -> None:
     read = read_here(products, **SHOP)
     assert (read.error, read.rows) == (None, 100)
-    assert len(PRODUCT_COLUMNS) == 28
+    assert len(COLUMNS) == 28
     assert [item.url for item in read.items] == [
         url for number in range(100) for url in product(number)["Image"].split("|")
     ]
