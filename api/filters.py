@@ -16,6 +16,7 @@ from shared.errors import RequestCode, RequestError
 from shared.items import MAX_INTEGER
 
 _CLAUSES = ("must", "should", "must_not")
+_TEXTS = ("text", "text_any", "phrase")
 _MAX_JSON_DEPTH = 4 * limits.MAX_FILTER_DEPTH + 8  # a filter inside another is at most four levels of JSON
 
 
@@ -35,7 +36,11 @@ def checked_filter(given: Any) -> dict[str, Any]:
     if len(conditions) > limits.MAX_FILTER_CONDITIONS:
         raise _invalid(f"it has {len(conditions)} conditions, {limits.MAX_FILTER_CONDITIONS} are allowed")
     _check_fields({condition["key"] for condition in conditions if "key" in condition})
-    spelt: dict[str, Any] = _with_paths(given)
+    _check_texts(conditions)
+    try:
+        spelt: dict[str, Any] = _with_paths(given)
+    except RequestError as error:
+        raise _invalid(error.detail.removesuffix(".")) from error
     return spelt
 
 
@@ -91,6 +96,16 @@ def _check_fields(fields: set[str]) -> None:
         raise _invalid(f"the name of a field has more than {limits.MAX_FIELD_LENGTH} characters")
 
 
+def _check_texts(conditions: list[dict[str, Any]]) -> None:
+    """Without an index of its own for words, an engine takes each text apart again at every image."""
+    matches = [condition.get("match") or {} for condition in conditions]
+    length = sum(len(match.get(kind) or "") for match in matches for kind in _TEXTS)
+    if length > limits.MAX_TEXT_LENGTH:
+        raise _invalid(
+            f"it has {length:,} characters of text to find, {limits.MAX_TEXT_LENGTH:,} are allowed"
+        )
+
+
 def _check_size(given: dict[str, Any]) -> None:
     """Before the models see it: what they take long to refuse is refused here."""
     if len(json.dumps(given)) > limits.MAX_FILTER_BYTES:
@@ -102,6 +117,8 @@ def _check_size(given: dict[str, Any]) -> None:
             raise _too_deep()
         if isinstance(value, list) and len(value) > limits.MAX_FILTER_LIST:
             raise _invalid(f"a list has {len(value):,} members, {limits.MAX_FILTER_LIST:,} are allowed")
+        if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
+            raise _invalid("a whole number in it has more than 64 bits")
         if isinstance(value, dict | list):
             members = value.values() if isinstance(value, dict) else value
             unseen += [(member, depth + 1) for member in members]

@@ -12,10 +12,10 @@ from flask import Blueprint, Response, request
 
 from api import arguments, limits
 from api.body import read_items
-from api.parts import parts
-from api.submission import accept, accepted, job_json
+from api.parts import ask, parts
+from api.submission import accept, accept_import, accepted, job_json
 from api.sync import sync_asked
-from shared.contract import Failure, Item, Refusal
+from shared.contract import ROUTE_COPY, Failure, Item, Refusal, Source
 from shared.errors import FailureCode, RequestCode, RequestError
 
 jobs = Blueprint("jobs", __name__)
@@ -56,8 +56,18 @@ def retry(id: str) -> Any:
     job = parts().ledger.snapshot(_job_id(id))
     if not job.failed:
         raise RequestError(RequestCode.INVALID_REQUEST, f"Nothing of job `{id}` has failed.")
+    source = parts().ledger.source(id)
+    if source and source.collection:
+        return accepted(_copy_again(source.collection, job.collection))
     failed = (_once_more(failure.item) for failure in parts().ledger.all_failures(id))
     return accepted(accept(job.collection, failed, of_body=False))
+
+
+def _copy_again(origin: str, target: str) -> str:
+    """A copy finds anew what is missing: the items that failed may be older by now than what stands."""
+    name, version = target.split("@")
+    source, target = ask(ROUTE_COPY, name, int(version), int(origin.split("@")[1]))  # both still stand
+    return accept_import(target, Source(collection=source))
 
 
 def _once_more(item: Item) -> Item:
@@ -65,7 +75,8 @@ def _once_more(item: Item) -> Item:
     if item.upload is None or parts().uploads.hold_for_ingest(item.upload):
         return item
     gone = Refusal(
-        code=FailureCode.EMPTY, detail="The uploaded bytes are no longer kept; upload the file again."
+        code=FailureCode.EMPTY,
+        detail="The picture's bytes are no longer kept; upload the file again, or import it again.",
     )
     return Item(id=item.id, payload=item.payload, refused=gone)
 

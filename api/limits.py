@@ -18,7 +18,7 @@ JOB_ID = re.compile(r"job_[0-9a-f]{20}")
 
 MAX_JSON_BYTES = 4 * 2**20  # a body, or a multipart part, that is read whole
 MAX_VECTOR_LENGTH = 65_536
-MAX_TEXT_LENGTH = 1000  # characters
+MAX_TEXT_LENGTH = 1000  # characters, of a search's text and of all texts in a filter
 MAX_QUERY_PICTURES = 20  # uploaded with one search, or named in `like`, or in `unlike`
 MAX_QUERIES = 100  # in one batch
 MAX_HITS = 10_000  # of one request: of all groups, of all queries

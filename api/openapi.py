@@ -321,6 +321,7 @@ _JOBS = {
             {"202": _answer("Accepted as a new job of exactly those items.", "Job", "Location"), **_KEYED},
             _JOB,
             _KEY,
+            text="Of a job that copies into a version, a new copy of what that version lacks by now.",
         ),
     },
     "/v1/jobs/{id}/failures": {

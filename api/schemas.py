@@ -297,9 +297,10 @@ SCHEMAS: dict[str, Schema] = {
             **STRING,
             "minLength": 1,
             "maxLength": limits.MAX_FIELD_LENGTH,
-            "description": "A payload field of one text, whole number or truth value each: the answer has `groups`, "
-            "one a value, and `limit` and `offset` count them. Images without the field are left out. `limit` times "
-            f"`group_size` may be {limits.MAX_HITS:,}, and `offset` and `limit` together {limits.MAX_DEPTH:,}.",
+            "description": "A payload field of texts, whole numbers or truth values; an image of several is in the "
+            "group of each. The answer has `groups`, one a value, and `limit` and `offset` count them. Images without "
+            f"the field are left out. `limit` times `group_size` may be {limits.MAX_HITS:,}, and `offset` and `limit` "
+            f"together {limits.MAX_DEPTH:,}.",
         },
         group_size={
             "type": "integer",

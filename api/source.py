@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api.problems import invalid_field
+from api.problems import invalid_field, not_built
 from shared.contract import Source
 from shared.errors import RequestCode, RequestError
 from shared.items import MAX_URL_LENGTH, payload_refusal
@@ -29,6 +29,8 @@ def read_source(given: dict[str, Any], folders: Sequence[Path], upload: list[str
     """
     fields = {name: value for name, value in given.items() if value is not None}
     for name in fields:
+        if name == "callback_url":
+            raise not_built(name)
         if name not in _FIELDS:
             raise _invalid(f"`{name[:100]}` is not a field of an import; there are {', '.join(_FIELDS)}.")
     if isinstance(fields.get("files"), str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader
@@ -22,8 +22,8 @@ from api.idempotency import Turn
 from api.parts import parts
 from api.problems import BrokenSubmission, Unprocessable, problem_of
 from shared.contract import INGEST_CHUNK, Item, Message, Source, Sync
-from shared.errands import feed_key
-from shared.errors import QueueUnavailable, RequestCode
+from shared.errands import feed_folder, feed_key
+from shared.errors import FilesUnavailable, QueueUnavailable, RequestCode, RequestError
 from shared.ledger import JobSnapshot
 
 log = logging.getLogger("lookalike.api")
@@ -103,7 +103,7 @@ def _accept_all(collection: str, items: Iterator[Item], turn: Turn, keep: Keep, 
                 job = ledger.open_job(collection, sync=sync)
                 turn.began(job)
             with keep(chunk):
-                number = ledger.accept_chunk(job, chunk, follow=sync is not None)
+                number = ledger.accept_chunk(job, chunk)
             _send(job, number)
         if job is None:
             raise Unprocessable(RequestCode.INVALID_BODY, "The body holds no items.")
@@ -160,11 +160,25 @@ def _begin(job: str, feeds: Sequence[Feed], turn: Turn) -> None:
             assert files
             files.write(feed_key(job, feed.name), _opened(feed))
         turn.done()
-        parts().ledger.begin_import(job)
+        if not parts().ledger.begin_import(job):
+            raise RequestError(
+                RequestCode.JOB_CANCELLED,
+                f"Job `{job}` was cancelled before all of its source was here; import it again.",
+            )
     except Exception as error:
         if _is_away(error) or not _cancelled(job, error):
             raise
+        if feeds:
+            _forget_feeds(job)
         raise BrokenSubmission(error, job) from error
+
+
+def _forget_feeds(job: str) -> None:
+    """The worker that clears up after the job may have done so before the last of them was kept."""
+    files = parts().files
+    assert files
+    with suppress(FilesUnavailable):
+        files.delete_folder(feed_folder(job))
 
 
 def _opened(feed: Feed) -> BufferedReader:

@@ -60,12 +60,12 @@ class Client:
             raise self._no_answer(error) from error
         return None if answer.status_code == requests.codes.not_found else self._checked(answer).content
 
-    def poll(self, path: str) -> Any:
+    def poll(self, path: str, **params: Any) -> Any:
         """The JSON that stands there, though the server restart or ask for patience meanwhile."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                answer = self._request("GET", path)
+                answer = self._request("GET", path, params=params)
                 if answer.status_code not in _TRY_AGAIN or time.monotonic() > deadline:
                     return self._body(self._checked(answer))
                 time.sleep(_retry_after(answer))
@@ -129,6 +129,11 @@ class Client:
 def collection_path(name: str, below: str = "") -> str:
     """Where a collection stands, or what stands below it: `/jobs`, `/images`, `/searches`."""
     return f"/v1/collections/{quote(name, safe='')}{below}"
+
+
+def version_key(about: dict[str, Any]) -> str:
+    """`shop@2`: the one version that the API describes in `about`, whatever becomes of the name meanwhile."""
+    return f"{about['name']}@{about['version']}"
 
 
 def job_path(job: str, below: str = "") -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from cli.client import Client, collection_path
+from cli.errors import ItemsFailed
 from cli.tables import print_json, print_table
+from cli.versions import Versions
 from shared.settings import Settings
 
 _COLUMNS = ("name", "images", "model", "dimension", "distance")
@@ -18,7 +20,12 @@ _COLUMNS = ("name", "images", "model", "dimension", "distance")
 @click.argument("name", required=False)
 @click.option("--delete", is_flag=True, help="Delete the collection and every image in it.")
 @click.option("--versions", is_flag=True, help="List the collection's versions.")
-@click.option("--live", type=click.IntRange(1), metavar="N", help="Put version N live.")
+@click.option(
+    "--live",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Put version N live, and copy into it what came to the one before.",
+)
 @click.option("--drop", type=click.IntRange(1), metavar="N", help="Drop version N, which is not live.")
 @click.option("--yes", is_flag=True, help="Delete or drop without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's answer.")
@@ -66,8 +73,8 @@ def _delete(client: Client, name: str, yes: bool) -> None:
 
 
 def _go_live(client: Client, name: str, version: int) -> None:
-    model = client.post(collection_path(name, f"/versions/{version}/live"))["model"]
-    click.echo(f"{name} is at version {version}, under {model}.", err=True)
+    if Versions(client, name).go_live(version):
+        raise ItemsFailed
 
 
 def _drop(client: Client, name: str, version: int, yes: bool) -> None:

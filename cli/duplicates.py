@@ -11,9 +11,10 @@ from urllib.parse import quote
 import click
 
 from cli.client import Client, collection_path
-from cli.study.contact_sheet import Cell, draw
+from cli.study.contact_sheet import Cell, Row, draw
 from cli.study.gathering import Gathered, gather
 from cli.study.likeness import alike
+from cli.study.options import out_folder, some_images
 from cli.study.values import value_of
 from cli.tables import print_json, write_csv
 from shared.settings import Settings
@@ -42,16 +43,8 @@ class Pictured:
     help="Least similarity of two images that are taken for the same.",
 )
 @click.option("--across", metavar="FIELD", help="Only sets that span several values of it, such as `group`.")
-@click.option(
-    "--filter", "condition", help="Qdrant's filter JSON: only these images, such as '{\"must\": […]}'."
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("."),
-    show_default=True,
-    help="Folder for duplicates.csv and duplicates.png.",
-)
+@some_images
+@out_folder("duplicates.csv and duplicates.png")
 @click.option("--json", "as_json", is_flag=True, help="Print each row of duplicates.csv as a line of JSON.")
 @click.pass_obj
 def duplicates(
@@ -76,7 +69,7 @@ def duplicates(
         sets = [members for members in sets if _spans(images, members)]
     rows = [row for number, members in enumerate(sets, start=1) for row in _rows(images, number, members)]
     write_csv(out / "duplicates.csv", _COLUMNS, rows)
-    draw(list(_cells(client, collection, images, sets)), _words(collection, sets), out / "duplicates.png")
+    draw(list(_drawn(client, images, sets)), _words(collection, sets), out / "duplicates.png")
     if as_json:
         for row in rows:
             print_json(dict(zip(_COLUMNS, row, strict=True)))
@@ -111,26 +104,27 @@ def _similarity(images: Gathered[Pictured], first: int, place: int) -> float:
     return 1.0 if first == place else round(float(images.vectors[first] @ images.vectors[place]), 4)
 
 
-def _cells(
-    client: Client, collection: str, images: Gathered[Pictured], sets: Sequence[Sequence[int]]
-) -> Iterator[list[Cell]]:
+def _drawn(client: Client, images: Gathered[Pictured], sets: Sequence[Sequence[int]]) -> Iterator[Row]:
     """What is drawn of each set that is drawn at all."""
-    for members in sets[:_SETS_DRAWN]:
-        yield [
+    for number, members in enumerate(sets[:_SETS_DRAWN], start=1):
+        some = f", the first {_IMAGES_DRAWN} drawn" if len(members) > _IMAGES_DRAWN else ""
+        cells = [
             Cell(
                 images.ids[place],
                 f"{_similarity(images, members[0], place):.3f}",
-                _thumbnail(client, collection, images.ids[place]) if images.rows[place].thumbnail else None,
+                _thumbnail(client, images.key, images.ids[place]) if images.rows[place].thumbnail else None,
             )
             for place in members[:_IMAGES_DRAWN]
         ]
+        yield Row(f"Set {number}: {len(members):,} images{some}", cells)
 
 
-def _thumbnail(client: Client, collection: str, id: str) -> bytes | None:
-    return client.file(collection_path(collection, f"/images/{quote(id, safe='')}/thumbnail"))
+def _thumbnail(client: Client, key: str, id: str) -> bytes | None:
+    return client.file(collection_path(key, f"/images/{quote(id, safe='')}/thumbnail"))
 
 
 def _words(collection: str, sets: Sequence[Sequence[int]]) -> str:
     images = sum(map(len, sets))
     drawn = f", the first {_SETS_DRAWN} drawn" if len(sets) > _SETS_DRAWN else ""
-    return f"{collection}: {len(sets):,} sets of the same picture, {images:,} images{drawn}"
+    plural = "" if len(sets) == 1 else "s"
+    return f"{collection}: {len(sets):,} set{plural} of the same picture, {images:,} images{drawn}"

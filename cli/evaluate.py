@@ -14,6 +14,7 @@ from cli.study.evaluation_page import page
 from cli.study.evaluation_picture import draw
 from cli.study.gathering import gather
 from cli.study.judging import MEASURES
+from cli.study.options import out_folder, some_images
 from cli.study.values import value_of
 from cli.tables import print_json, print_table
 from shared.settings import Settings
@@ -28,19 +29,11 @@ _DESCRIBED = ("model", "revision", "preprocessing", "dimension")
     "--group", help="A field whose images never count for each other, such as a patient or a product."
 )
 @click.option("--by", help="Fields, comma-separated: the figures also for each of their values.")
-@click.option(
-    "--filter", "condition", help="Qdrant's filter JSON: only these images, such as '{\"must\": […]}'."
-)
+@some_images
 @click.option(
     "--sample", type=click.IntRange(1), help="Ask with so many images, drawn at random.  [default: all]"
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("."),
-    show_default=True,
-    help="Folder for evaluation.json, evaluation.md and evaluation.png.",
-)
+@out_folder("evaluation.json, evaluation.md and evaluation.png")
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json holds.")
 @click.pass_obj
 def evaluate(

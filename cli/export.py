@@ -12,6 +12,7 @@ import click
 from cli.client import Client, collection_path
 from cli.ingest import exit_as_it_went, print_summary, wait_or_leave
 from cli.study import archive
+from cli.study.options import some_images
 from cli.tables import print_json
 from shared.settings import Settings
 
@@ -21,9 +22,7 @@ _BYTES_A_JOB = 16 * 2**20  # they wait in the broker's memory, so the next job i
 @click.command()
 @click.argument("collection")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--filter", "condition", help="Qdrant's filter JSON: only these images, such as '{\"must\": […]}'."
-)
+@some_images
 @click.option("--json", "as_json", is_flag=True, help="Print what collection.json holds.")
 @click.pass_obj
 def export(settings: Settings, collection: str, folder: Path, condition: str | None, as_json: bool) -> None:

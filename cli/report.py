@@ -11,7 +11,7 @@ import click
 
 from cli import catalogue
 from cli.catalogue import COLUMNS, FLAGS, Row
-from cli.client import Client, collection_path, job_path
+from cli.client import Client, collection_path, job_path, version_key
 from cli.progress import watched
 from cli.tables import print_json, print_table, write_csv
 from shared.settings import Settings
@@ -48,10 +48,12 @@ def report(
     items and products that something is wrong with get a row; a product's row counts its items.
     """
     client = Client(settings)
-    images = client.get(collection_path(collection))["images"]
-    pages = client.pages(collection_path(collection, "/images"), "images")
+    about = client.get(collection_path(collection))
+    pages = client.pages(collection_path(version_key(about), "/images"), "images")
     failures = chain.from_iterable(client.pages(job_path(job, "/failures"), "failures") for job in jobs)
-    items = catalogue.items(watched(pages, f"Reading {collection}", images), failures, group, min_side)
+    items = catalogue.items(
+        watched(pages, f"Reading {collection}", about["images"]), failures, group, min_side
+    )
     products = list(catalogue.products(items))
     flawed = [row for row in (*items, *products) if row.flawed]
     if file:

@@ -31,8 +31,8 @@ _BYTES_A_REQUEST = 32 * 2**20
 
 
 @dataclass(frozen=True)
-class ItemFile:
-    """A file that lists items; it is streamed, and the API itself reads it."""
+class _File:
+    """It is streamed."""
 
     path: Path
     reading: Reading
@@ -40,6 +40,10 @@ class ItemFile:
     @property
     def label(self) -> str:
         return str(self.path)
+
+
+class ItemFile(_File):
+    """A file that lists items; the API itself reads it."""
 
     def submit(self, client: Client, collection: str) -> Any:
         """Send it; the job."""
@@ -95,16 +99,8 @@ class Pictures:
             return client.post(collection_path(collection, "/images"), files=parts)
 
 
-@dataclass(frozen=True)
-class FeedFile:
-    """A feed that a worker reads; it is streamed."""
-
-    path: Path
-    reading: Reading
-
-    @property
-    def label(self) -> str:
-        return str(self.path)
+class FeedFile(_File):
+    """A feed that a worker reads."""
 
     def submit(self, client: Client, collection: str) -> Any:
         """Upload it; the job."""

@@ -24,10 +24,14 @@ class Message(BaseModel):
 
 
 class Refusal(Message):
-    """What acceptance already knows to be wrong with an item; it becomes the item's failure row."""
+    """What acceptance already knows to be wrong with an item; it becomes the item's failure row.
+
+    `unnamed`: the id of what was refused, or of all that it stands for, could not be read.
+    """
 
     code: FailureCode
     detail: str
+    unnamed: bool = False
 
 
 class Item(Message):
@@ -35,7 +39,8 @@ class Item(Message):
 
     An item that is copied from elsewhere may bring a `thumbnail`, the sha256 of the bytes that a kept thumbnail is of
     and that stands in for them; or its `vector`, base64 of little-endian float32 [dimension], with the `fingerprint`
-    of the model that made it and the `image`'s system fields as they stood there.
+    of the model that made it and the `image`'s system fields as they stood there. `changed_at` is when what it is
+    copied from was last written, in ISO 8601.
     """
 
     # Items wait in Redis: a worker of the version before must not choke on what a newer API adds.
@@ -50,6 +55,7 @@ class Item(Message):
     vector: str | None = None
     image: dict[str, Any] | None = None
     fingerprint: str | None = None
+    changed_at: str | None = None
 
 
 ITEMS = TypeAdapter(list[Item])
@@ -140,9 +146,10 @@ class ChunkReport:
 class Source(Message):
     """Where the rows of an import come from. Exactly one of `dataset`, `files`, `upload` and `collection` is set.
 
-    `revision` is the commit from the first reading on. `upload` are names of the job's kept files (shared/files.py),
-    `collection` is the key of a version whose images are copied. `fraction` and `limit` are for trials: of all rows,
-    evenly spread and the same each time, and then so many at most.
+    `revision` is the commit from the first reading on, or of files that are read where they stand a word for their
+    sizes and last changes. `upload` are names of the job's kept files (shared/files.py), `collection` is the key of a
+    version whose images are copied. `fraction` and `limit` are for trials: of all rows, evenly spread and the same
+    each time, and then so many at most.
     """
 
     dataset: str | None = Field(default=None, min_length=1, max_length=200)

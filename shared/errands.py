@@ -14,7 +14,7 @@ from typing import Literal
 import redis
 
 from shared.contract import Source, Sync
-from shared.parcels import Parcel, point_hashes, words
+from shared.parcels import Parcel, words
 from shared.scripts import Scripts
 from shared.settings import Settings
 
@@ -36,7 +36,7 @@ class Errand:
 
     `attempt` counts the tries since it last got on, this one included. An import is to be read from behind `position`
     on, its reader's own word, "" at first; where `is_open` is false it is read or cancelled, and only to be cleared up.
-    `created_at` is the job's, in seconds since the epoch.
+    Of so many of the items that it `accepted` nobody can say which images they are: they are `unnamed`.
     """
 
     line: Line
@@ -45,11 +45,12 @@ class Errand:
     token: str
     attempt: int
     is_open: bool
-    created_at: float
     source: Source | None = None
     position: str = ""
     sync: Sync | None = None
     last_error: str | None = None
+    accepted: int = 0
+    unnamed: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,12 @@ class Errands:
             token=token,
             attempt=attempt,
             is_open=record[b"state"] in ((b"accepting",) if line == "imports" else (b"running",)),
-            created_at=int(record[b"created_at"]) / 1000,
             source=None if source is None else Source.model_validate_json(source),
             position=record.get(b"position", b"").decode(),
             sync=None if sync is None else Sync.model_validate_json(sync),
             last_error=record[b"last_error"].decode() if b"last_error" in record else None,
+            accepted=int(record.get(b"accepted", 0)),
+            unnamed=int(record.get(b"unnamed", 0)),
         )
 
     def keep(self, errand: Errand) -> Kept:
@@ -109,6 +111,10 @@ class Errands:
         """Nothing is left to do."""
         self._run("let_go", errand.line, errand.job, errand.token)
 
+    def is_over(self, errand: Errand) -> bool:
+        """Whether somebody let it go."""
+        return self._redis.zscore(f"lookalike:{errand.line}", errand.job) is None
+
     # Imports
 
     def accept(self, errand: Errand, position: str, parcels: Sequence[Parcel]) -> list[int] | None:
@@ -116,28 +122,32 @@ class Errands:
 
         The chunks' numbers; None where the job was cancelled, or another worker reads it.
         """
-        ids = b"".join(point_hashes(parcel.items) for parcel in parcels) if errand.sync else b""
-        args = (errand.job, errand.token, position, ids, self._resend_ms)
-        return self._run("accept", *args, *words(parcels))
+        return self._run("accept", errand.job, errand.token, position, self._resend_ms, *words(parcels))
 
     def pin(self, errand: Errand, source: Source) -> None:
         """From now on the job reads `source`: its revision is known."""
         self._run("pin", errand.job, errand.token, source.model_dump_json(exclude_defaults=True))
 
-    def seal(self, errand: Errand) -> None:
-        """The source is read to its end: the job's total is known."""
-        self._run("seal", errand.job, errand.token, self._ttl)
+    def seal(self, errand: Errand) -> bool:
+        """The source is read to its end: the job's total is known.
+
+        False, and nothing changes, where the job was cancelled, or another worker reads it.
+        """
+        return bool(self._run("seal", errand.job, errand.token, self._ttl))
 
     # Syncs
 
-    def ids(self, errand: Errand) -> bytes:
-        """The `point_hash` of every item that the job accepted, one after another, in no order."""
-        return self._redis.get(f"lookalike:job:{errand.job}:ids") or b""
+    def ids(self, errand: Errand, after: int = 0) -> bytes:
+        """The `point_hash` of every item of its collection that any job accepted since this one began, in no order.
+
+        They become more at the end: what stands behind the first `after` bytes.
+        """
+        return self._redis.getrange(f"lookalike:job:{errand.job}:ids", after, -1)
 
     def compared(self, errand: Errand, absent: int, share: float) -> None:
         """So many images are absent from the feed; said before the first is removed."""
         self._run("compared", errand.job, errand.token, absent, share)
 
-    def synced(self, errand: Errand, refused: str = "") -> None:
-        """What was absent is removed, or `refused` says why not: the job is done."""
-        self._run("synced", errand.job, errand.token, self._ttl, refused)
+    def synced(self, errand: Errand, *, refused: str = "", spared: int = 0) -> None:
+        """What was absent is removed, save what was `spared`, or `refused` says why nothing is: the job is done."""
+        self._run("synced", errand.job, errand.token, self._ttl, refused, spared)

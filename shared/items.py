@@ -19,7 +19,7 @@ _WEB_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f]+", re.IGNORECASE)
 
 def checked_item(url: str, id: Any, payload: Any) -> Item:
     """An item; what is unusable makes it a refused one, that will fail by itself."""
-    refusal = _url_refusal(url) or id_refusal(id) or payload_refusal(payload)
+    refusal = id_refusal(id) or _url_refusal(url) or payload_refusal(payload)
     if refusal is None:
         return Item(id=id or default_id(url), url=url, payload=payload or {})
     return refused_item(id if isinstance(id, str) and id else default_id(url), refusal, url)
@@ -43,7 +43,7 @@ def id_refusal(id: Any) -> Refusal | None:
     """Why an id cannot be kept, None where it can, or where there is none."""
     if id is None or (isinstance(id, str) and 0 < len(id) <= MAX_ID_LENGTH):
         return None
-    return payload_invalid(f"`id` must be a string of 1 to {MAX_ID_LENGTH} characters.")
+    return payload_invalid(f"`id` must be a string of 1 to {MAX_ID_LENGTH} characters.", unnamed=True)
 
 
 def payload_refusal(payload: Any) -> Refusal | None:
@@ -59,9 +59,9 @@ def payload_refusal(payload: Any) -> Refusal | None:
     return payload_invalid(f"`payload` {flaw}.") if flaw else None
 
 
-def payload_invalid(why: str) -> Refusal:
+def payload_invalid(why: str, *, unnamed: bool = False) -> Refusal:
     """The refusal of an item that cannot be kept as the client gave it."""
-    return Refusal(code=FailureCode.PAYLOAD_INVALID, detail=why)
+    return Refusal(code=FailureCode.PAYLOAD_INVALID, detail=why, unnamed=unnamed)
 
 
 def _url_refusal(url: str) -> Refusal | None:

@@ -20,7 +20,7 @@ import redis
 from shared.contract import FAILURES, ITEMS, Chunk, ChunkReport, Failure, Item, PutOff, Source, Sync
 from shared.errands import Errands
 from shared.errors import FailureCode, RequestCode, RequestError
-from shared.parcels import Parcel, pack, packed_items, point_hashes, words
+from shared.parcels import Parcel, chunk_words, pack, uploads_of, words
 from shared.scripts import Scripts
 from shared.settings import Settings
 
@@ -35,6 +35,9 @@ _PENDING = "lookalike:pending"
 # A chunk that breaks every run is split into so many pieces, and each is tried so often before it is split again.
 _PIECES = 8
 _TRIES_OF_A_PIECE = 2
+
+# Where the picture itself is at fault, its bytes will not be better the next time.
+_WORTH_KEEPING = (FailureCode.ATTEMPTS_EXHAUSTED, FailureCode.CANCELLED)
 
 # Less than any client of Redis waits for an answer (`connect_redis`).
 _DISK_MS = 1500
@@ -114,17 +117,17 @@ class Ledger:
             pipe.hset(_key(job), mapping=fields)
             pipe.zadd(_JOBS, {job: int(now * 1_000_000)})
             pipe.zadd(_ACCEPTING, {job: int(now * 1000)})
+            if sync:
+                pipe.sadd(f"lookalike:syncing:{collection}", job)
             pipe.execute()
         return job
 
-    def accept_chunk(self, job: str, items: Sequence[Item], *, follow: bool = False) -> int:
+    def accept_chunk(self, job: str, items: Sequence[Item]) -> int:
         """Make `items` durable as the job's next chunk; returns its number (from 1).
 
-        `follow`: keep their ids in mind, as a job does that is synchronised. RequestError(JOB_CANCELLED) where the
-        job takes no more.
+        RequestError(JOB_CANCELLED) where the job takes no more.
         """
-        ids = point_hashes(items) if follow else b""
-        numbers = self._run("accept", job, "", "", ids, self._resend_ms, *words([Parcel(items)]))
+        numbers = self._run("accept", job, "", "", self._resend_ms, *words([Parcel(items)]))
         if numbers is None:
             raise RequestError(
                 RequestCode.JOB_CANCELLED, f"Job `{job}` was cancelled while its body was read."
@@ -135,14 +138,18 @@ class Ledger:
         """The body is read to its end: the total is known. Waits for Redis's disk, where Redis can say so."""
         self._run_to_disk("seal", job, "", self._ttl)
 
-    def begin_import(self, job: str) -> None:
-        """What the import's source needs is here: a worker may read it. Waits for Redis's disk too."""
-        self._run_to_disk("begin", job)
+    def begin_import(self, job: str) -> bool:
+        """What the import's source needs is here: a worker may read it. Waits for Redis's disk too.
 
-    def _run_to_disk(self, script: str, *args: Any) -> None:
+        False where the job was cancelled meanwhile.
+        """
+        return bool(self._run_to_disk("begin", job))
+
+    def _run_to_disk(self, script: str, *args: Any) -> Any:
         with self._redis.client() as connection:  # WAITAOF speaks of what its own connection wrote
-            self._scripts.run(script, *args, client=connection)
+            answer = self._scripts.run(script, *args, client=connection)
             self._await_disk(connection)
+        return answer
 
     def _await_disk(self, connection: redis.Redis) -> None:
         """WAITAOF (Redis 7.2, Valkey)."""
@@ -205,9 +212,8 @@ class Ledger:
         pieces = _pieces(chunk.items)
         if len(pieces) < 2:
             return "whole"
-        bodies = ((len(piece), packed_items(piece)) for piece in pieces)
         attempts = max(min(1, self._max_attempts - 1), self._max_attempts - _TRIES_OF_A_PIECE)
-        flat = (word for body in bodies for word in body)
+        flat = (word for piece in pieces for word in chunk_words(piece))
         return self._run("split", chunk.job, chunk.number, chunk.token, attempts, *flat).decode()
 
     def renew(self, chunk: Chunk) -> Literal["held", "lost", "cancelled"]:
@@ -228,7 +234,10 @@ class Ledger:
         )
 
     def commit(self, report: ChunkReport) -> bool:
-        """Record how the chunk's items ended. False where that was recorded before: then nothing changes."""
+        """Record how the chunk's items ended. False where that was recorded before: then nothing changes.
+
+        Parked bytes are let go of with that, save those of items that a retry may index yet.
+        """
         failures = report.failures()
         codes = Counter(failure.code for failure in failures)
         rows = pack(FAILURES.dump_json(failures, exclude_defaults=True)) if failures else b""
@@ -242,6 +251,8 @@ class Ledger:
                 report.count("unchanged"),
                 report.count("failed"),
                 rows,
+                uploads_of(each.item for each in report.outcomes if each.code not in _WORTH_KEEPING),
+                uploads_of(each.item for each in report.outcomes if each.code in _WORTH_KEEPING),
                 len(report.put_off),
                 *(word for later in report.put_off for word in _put_off(later)),
                 *(part for pair in codes.items() for part in pair),
@@ -283,6 +294,11 @@ class Ledger:
     def snapshot(self, job: str) -> JobSnapshot:
         """The job now; RequestError(JOB_NOT_FOUND) where it never was or has expired."""
         return _snapshot(job, self._require(job), time.time())
+
+    def source(self, job: str) -> Source | None:
+        """What an import reads; None of a job whose items came in a body."""
+        source = self._redis.hget(_key(job), "source")
+        return None if source is None else Source.model_validate_json(source)
 
     def jobs(self, limit: int, cursor: str | None = None) -> tuple[list[JobSnapshot], str | None]:
         """A page of jobs, newest first, and the next page's cursor."""
@@ -362,8 +378,8 @@ def _key(job: str, part: str | None = None) -> str:
     return f"lookalike:job:{job}:{part}" if part else f"lookalike:job:{job}"
 
 
-def _put_off(later: PutOff) -> tuple[int, bytes, int, int]:
-    return len(later.items), packed_items(later.items), int(later.pause * 1000), later.fetches
+def _put_off(later: PutOff) -> tuple[int, bytes, str, int, int]:
+    return *chunk_words(later.items), int(later.pause * 1000), later.fetches
 
 
 def _pieces(items: Sequence[Item]) -> list[list[Item]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.contract import ITEMS, Item, point_id
+from shared.contract import ITEMS, Item
 
 HASH_BYTES = 8
+_NAMESPACE = uuid.NAMESPACE_URL.bytes
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,31 @@ def packed_items(items: Sequence[Item]) -> bytes:
     return pack(ITEMS.dump_json(list(items), exclude_defaults=True))
 
 
-def words(parcels: Iterable[Parcel]) -> Iterator[int | bytes]:
-    """What `accept.lua` is told of each."""
+def uploads_of(items: Iterable[Item]) -> str:
+    """The sha256s of their parked bytes, 64 letters each."""
+    return "".join(item.upload for item in items if item.upload)
+
+
+def chunk_words(items: Sequence[Item]) -> tuple[int, bytes, str]:
+    """What a script is told of items that become a chunk."""
+    return len(items), packed_items(items), uploads_of(items)
+
+
+def words(parcels: Sequence[Parcel]) -> Iterator[int | bytes | str]:
+    """What `accept.lua` is told of them."""
+    items = [item for parcel in parcels for item in parcel.items]
+    yield point_hashes(items)
+    yield sum(item.refused is not None and item.refused.unnamed for item in items)
     for parcel in parcels:
-        yield from (len(parcel.items), packed_items(parcel.items), parcel.parked)
+        yield from (*chunk_words(parcel.items), parcel.parked)
 
 
 def point_hash(item_id: str) -> bytes:
-    """8 bytes of the item's point id: enough to tell millions apart."""
-    return uuid.UUID(point_id(item_id)).bytes[-HASH_BYTES:]
+    """The last 8 bytes of the item's point id: enough to tell millions apart. `uuid` takes six times as long."""
+    digest = hashlib.sha1(_NAMESPACE + item_id.encode(), usedforsecurity=False).digest()
+    return (
+        bytes([digest[8] & 0x3F | 0x80]) + digest[9:16]
+    )  # a UUID says there of what kind it is (RFC 9562, 4.1)
 
 
 def point_hashes(items: Iterable[Item]) -> bytes:

@@ -48,16 +48,20 @@ class Layout:
         value: Callable[[Any], Any],
     ) -> Iterator[tuple[Reference | Refusal, str | None, dict[str, Any]]]:
         """Each image of a row with its id (None: the row has none) and payload, whose cells `value` reads."""
-        id = _text(row.get(self.id_column)) if self.id_column else None
+        id = self.id_of(row)
         payload = self._payload(row, value)
         if self.group_column is None and several and id:
             payload["group"] = id
         if len(references) > MOST_REFERENCES:
             why = f"The row has {len(references):,} images, {MOST_REFERENCES:,} are allowed."
-            yield payload_invalid(why), id, payload
+            yield payload_invalid(why, unnamed=True), id, payload
             return
         for number, reference in enumerate(references, start=1):
             yield reference, f"{id}#{number}" if id and several else id, payload
+
+    def id_of(self, row: Mapping[str, Any]) -> str | None:
+        """The row's own id, None: it has none."""
+        return _text(row.get(self.id_column)) if self.id_column else None
 
     def _payload(self, row: Mapping[str, Any], value: Callable[[Any], Any]) -> dict[str, Any]:
         payload = dict(self.fill)

@@ -188,7 +188,9 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000,
     )
-    feed_max_bytes: int = _knob(4 * 2**30, "Largest feed that an import fetches by URL.", ge=1024)
+    feed_max_bytes: int = _knob(
+        4 * 2**30, "Most bytes that an import fetches by URL, all its files together.", ge=1024
+    )
     import_memory_mib: int = _knob(
         2048, "Most memory that the process which reads an import's source may take.", ge=256
     )

@@ -21,6 +21,11 @@ class Thumbnails:
     def write(self, collection: str, sha256: str, data: bytes) -> None:
         self._files.write(_key(collection, sha256), data)
 
+    def keep(self, collection: str, sha256: str, data: bytes) -> None:
+        """Write it unless it is kept."""
+        if self.read(collection, sha256) is None:
+            self.write(collection, sha256, data)
+
     def read(self, collection: str, sha256: str) -> bytes | None:
         """None where none is kept."""
         return self._files.read(_key(collection, sha256))

@@ -15,6 +15,16 @@ from shared.ledger import Ledger
 from shared.settings import Settings
 from tests.valkey import valkey
 
+_LONG = ("faults", "system")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole stacks first: where files run side by side, a long one at the end would run alone.
+
+    xdist keeps to this order only under `--no-loadscope-reorder`; else it begins with the files of most tests.
+    """
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:

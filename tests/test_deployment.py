@@ -31,7 +31,14 @@ def command_of_up(tmp_path: Path, part: str) -> list[str]:
 def test_every_variable_of_ours_is_a_setting() -> None:
     known = {environment_name(field) for field in Settings.model_fields}
     for name in ("api", "ingest", "search"):
-        assert set(service(name)["environment"]) <= known
+        assert set(service(name)["environment"]) <= known | {"HF_TOKEN"}
+
+
+def test_the_workers_alone_have_the_hubs_token_and_further_models() -> None:
+    wanted = {name: f"${{{name}:-}}" for name in ("HF_TOKEN", "LOOKALIKE_MODELS")}
+    for name in ("ingest", "search"):
+        assert wanted.items() <= service(name)["environment"].items()
+    assert not wanted.keys() & service("api")["environment"].keys()
 
 
 def test_the_images_run_what_compose_runs() -> None:

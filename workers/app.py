@@ -5,9 +5,9 @@ Everything that tasks need is built when a worker starts (`worker_init`), never 
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
-import sys
 from typing import Any
 
 from celery import signals
@@ -18,7 +18,7 @@ from shared.errors import StartError
 from shared.settings import Settings
 from shared.telemetry import log_to_stderr
 from workers import errands, memory, watchdog
-from workers.drain import Drain
+from workers.drain import Drain, leave
 from workers.errands import Runner
 from workers.imports import Imports
 from workers.memory import MemoryGuard
@@ -57,6 +57,7 @@ def _set_up_logging(**_: object) -> None:
 def _start(sender: Any, **_: object) -> None:
     if sender.app is not app:  # signals are of the process, and it may run another application's worker too
         return
+    faulthandler.enable()  # where a native library kills this process, the log says at what
     queues = sorted(app.amqp.queues.consume_from)
     try:
         _refuse_forks(sender)
@@ -69,7 +70,7 @@ def _start(sender: Any, **_: object) -> None:
         # Celery swallows what signal handlers raise, and would serve without any tools.
         if not isinstance(error, StartError):
             log.exception("start failed")
-        sys.exit(f"This worker cannot start: {error}")
+        leave(f"This worker cannot start: {error}")
     if "search" not in queues:
         # Bulk work yields the processor to searches on the same machine.
         os.nice(5)
@@ -91,12 +92,18 @@ def _drain(**_: object) -> None:
 
 
 @signals.worker_shutdown.connect
-def _stop(**_: object) -> None:
+def _stop(sender: Any, **_: object) -> None:
+    """The last that Celery does, also with a worker that never came to be ready."""
     if "rounds" in _running:
-        for side in _running.pop("sides"):
-            side.stop()
-        _running.pop("rounds").stop()
-        _running.pop("parts").close()
+        try:
+            for side in _running["sides"]:
+                side.stop()
+            _running["rounds"].stop()
+            parts().close()
+        except Exception:
+            log.exception("stop failed")
+        finally:
+            leave(sender.exitcode)
 
 
 def _guards(queues: list[str], slots: int) -> list[Periodic]:

@@ -127,9 +127,9 @@ def remove_image(index: Index, thumbnails: Thumbnails | None, name: str, id: str
 
 def drop(index: Index, thumbnails: Thumbnails | None, name: str) -> None:
     """Delete a collection with all that was kept of it; RequestError(COLLECTION_NOT_FOUND)."""
+    index.drop(name)
     if thumbnails:
         thumbnails.delete_all(name)
-    index.drop(name)
 
 
 def _image(name: str, point: Point) -> dict[str, Any]:

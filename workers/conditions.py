@@ -13,8 +13,6 @@ from workers.index.interface import Collection, FieldType, Filter, Index
 
 Condition = dict[str, Any]
 
-# Past it a filter is answered without an index: a search must not grow a collection without bound.
-_MOST_INDEXES = 256
 _STEP = re.compile(r'"([^"]+)"|([^.\[\]"]+)')
 
 
@@ -44,6 +42,17 @@ def one_of(field: str, values: Sequence[GroupId]) -> list[Condition]:
     return [{"key": field, "match": match} for match in matches]
 
 
+def besides(field: str, values: Sequence[GroupId]) -> Condition:
+    """Fulfilled where an image has a value besides these, of which there must be one; of several, one is enough."""
+    excepts = [
+        {"key": field, "match": {"except": condition["match"]["any"]}}
+        for condition in one_of(field, values)
+        if "any" in condition["match"]
+    ]
+    several = [{"must": excepts}] if excepts else []
+    return {"should": [{"must_not": one_of(field, values)}, *several]}
+
+
 def values_at(payload: dict[str, Any], field: str) -> list[Any]:
     """An image's values of a field, given as Qdrant's path (`a.b`, `tags[]`, `"two words"`)."""
     values: list[Any] = [payload]
@@ -60,9 +69,9 @@ def index_filtered(filter: Filter | None, collection: Collection, index: Index) 
 
 
 def index_fields(fields: Mapping[str, FieldType], collection: Collection, index: Index) -> None:
-    """Make the payload indexes that do not stand, of whatever type, while there is room for more."""
+    """Make the payload indexes that do not stand, of whatever type. Without room for them it is answered without."""
     wanted = {field: type for field, type in fields.items() if field not in collection.indexes}
-    if len(collection.indexes) + len(wanted) > _MOST_INDEXES:
+    if not collection.has_room_for(wanted):
         return
     for field, type in wanted.items():
         # Another search may have made one of another type meanwhile, and what is no field the engine itself refuses.

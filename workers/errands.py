@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import redis
 
@@ -58,6 +58,11 @@ class Held:
             raise Stopped("ends")
         if self._stopped:
             raise self._stopped
+
+    def refused(self) -> NoReturn:
+        """The ledger took nothing from this hand. Raises Stopped, which says why."""
+        self.look()
+        raise Stopped("lost")
 
     @contextmanager
     def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
@@ -122,23 +127,27 @@ class Runner:
 
     def _try(self, errand: Errand, hand: Held) -> None:
         try:
-            if errand.is_open and errand.attempt > self._work.tries:
-                died = "Every worker that tried died"
-                self._give_up(errand, f"{died}. {errand.last_error}" if errand.last_error else f"{died}.")
-            else:
-                self._work.do(errand, hand)
+            self._do(errand, hand)
         except Stopped as stopped:
             if stopped.why != "lost":  # who takes it next clears up after a job that was cancelled
                 self._errands.put_back(errand, after=0, counts=False)
         except (ServiceError, redis.RedisError) as error:
             self._again(errand, error, counts=False)
-        except LookalikeError as error:
-            if error.retryable:
-                self._again(errand, error, counts=True)
-            else:
-                self._give_up(errand, error.detail)
         except Exception as error:
             self._again(errand, error, counts=True)
+
+    def _do(self, errand: Errand, hand: Held) -> None:
+        if errand.is_open and errand.attempt > self._work.tries:
+            died = "Every worker that tried died"
+            self._give_up(errand, f"{died}. {errand.last_error}" if errand.last_error else f"{died}.")
+            return
+        try:
+            self._work.do(errand, hand)
+        except LookalikeError as error:
+            if error.retryable:
+                raise
+            hand.look()  # who has it now may do what this hand cannot: its feeds are cleared up, say
+            self._give_up(errand, error.detail)
 
     def _again(self, errand: Errand, error: Exception, *, counts: bool) -> None:
         reason = str(error) or type(error).__name__

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +15,15 @@ from shared.errors import FilesUnavailable, LookalikeError, RequestCode, Request
 from shared.files import Files
 from shared.settings import Settings
 from workers.fetch import Fetcher
+from workers.scratch import scratch
 
 _DOWNLOAD_SECONDS = 3600.0
 _BLOCK = 2**20
 _MOST_NAME = 80
+_MAY_BE_CUT_OFF = (
+    "`{url}` came without a length, so nobody can tell whether all of it came, and what a feed lacks is removed where "
+    "it is synchronised. Have its server send Content-Length, or upload the file, or say `force`."
+)
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -40,13 +43,16 @@ class Feeds:
         self._folders = settings.import_folders
 
     @contextmanager
-    def at_hand(self, job: str, source: Source, check: Callable[[], None]) -> Iterator[list[str]]:
+    def at_hand(
+        self, job: str, source: Source, check: Callable[[], None], *, whole: bool = False
+    ) -> Iterator[list[str]]:
         """Paths of the source's files, for the length of the block. `check` is called meanwhile, and may raise.
 
-        ItemError where one cannot be fetched, RequestError where one may not be read or is not there.
+        ItemError where one cannot be fetched, RequestError where one may not be read or is not there, or where it is
+        to be `whole` and nobody can tell.
         """
-        with _folder_of(job) as folder:
-            feeds = _Job(job, folder, check)
+        with scratch() as folder:
+            feeds = _Job(job, folder, check, whole, self._most_bytes)
             uploaded = [self._uploaded(feeds, name) for name in source.upload or ()]
             named = [self._named(feeds, number, file) for number, file in enumerate(source.files or (), 1)]
             yield [str(path) for path in (*uploaded, *named)]
@@ -65,7 +71,9 @@ class Feeds:
         if "://" not in file:
             return below(self._folders, file)
         name = f"{number}-{_name_of(file)}"
-        return self._kept(feeds, name) or self._fetched(feeds, name, file)
+        path = self._kept(feeds, name) or self._fetched(feeds, name, file)
+        feeds.bytes_left -= path.stat().st_size
+        return path
 
     def _kept(self, feeds: _Job, name: str) -> Path | None:
         """The file that is kept under `name`, brought here; None where none is."""
@@ -81,7 +89,11 @@ class Feeds:
     def _fetched(self, feeds: _Job, name: str, url: str) -> Path:
         path = feeds.folder / name
         with feeds.writing(path) as file:
-            self._fetcher.download(url, file, most_bytes=self._most_bytes, seconds=_DOWNLOAD_SECONDS)
+            is_whole = self._fetcher.download(
+                url, file, most_bytes=feeds.bytes_left, seconds=_DOWNLOAD_SECONDS
+            )
+        if feeds.whole and not is_whole:
+            raise RequestError(RequestCode.INVALID_REQUEST, _MAY_BE_CUT_OFF.format(url=url[:200]))
         with path.open("rb") as file:
             self._store().write(feed_key(feeds.job, name), file)
         return path
@@ -95,11 +107,15 @@ class Feeds:
 
 
 class _Job:
-    """The job whose feeds are brought, the folder they come to, and what is asked meanwhile."""
+    """The job whose feeds are brought, the folder they come to, what is asked meanwhile, and what they may be."""
 
-    def __init__(self, job: str, folder: Path, check: Callable[[], None]) -> None:
+    def __init__(
+        self, job: str, folder: Path, check: Callable[[], None], whole: bool, bytes_left: int
+    ) -> None:
         self.job = job
         self.folder = folder
+        self.whole = whole
+        self.bytes_left = bytes_left
         self._check = check
 
     @contextmanager
@@ -121,18 +137,6 @@ class _Checked:
             return self._file.write(data)
         except OSError as error:
             raise NoRoom(f"This worker's machine cannot hold the feed while it is read: {error}.") from error
-
-
-@contextmanager
-def _folder_of(job: str) -> Iterator[Path]:
-    """An empty folder for the length of the block. One that a killed worker left behind is taken over."""
-    folder = Path(tempfile.gettempdir()) / f"lookalike-feeds-{job}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def below(folders: Sequence[Path], file: str) -> Path:

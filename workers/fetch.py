@@ -64,7 +64,7 @@ class Known:
 class Fetched:
     """A body, the URL that it came from after all redirects, and what its server calls it, where it says so.
 
-    `unchanged`: the body is the one that was known, and `data` is empty.
+    `unchanged`: the body is the one that was known, and `data` is empty. `is_whole`: the server said where it ends.
     """
 
     data: bytearray
@@ -72,6 +72,7 @@ class Fetched:
     etag: str | None = None
     last_modified: str | None = None
     unchanged: bool = False
+    is_whole: bool = True
 
     @property
     def place(self) -> str:
@@ -117,14 +118,15 @@ class Fetcher:
         with self._deadlines.attempt(self._addresses) as attempt:
             return replace(self._bring(url, known, sink, attempt), data=data)
 
-    def download(self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float) -> None:
+    def download(self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float) -> bool:
         """Write the bytes behind `url` to `file`, at most `most_bytes`, within `seconds`. The errors of `fetch`.
 
+        False: the end of the connection was their end, and so it would be had they broken off.
         What `file.write` raises ends it. After an error part of the bytes may stand in the file.
         """
-        sink = _Sink(file.write, most_bytes, "LOOKALIKE_FEED_MAX_BYTES")
+        sink = _Sink(file.write, most_bytes, "LOOKALIKE_FEED_MAX_BYTES, less the job's feeds before it")
         with self._deadlines.attempt(self._addresses, seconds=seconds, silence=_SILENCE_SECONDS) as attempt:
-            self._bring(url, None, sink, attempt)
+            return self._bring(url, None, sink, attempt).is_whole
 
     def close(self) -> None:
         self._deadlines.stop()
@@ -171,8 +173,9 @@ class Fetcher:
                 if known and response.status_code == 304:
                     return Fetched(bytearray(), target.url, known.etag, known.last_modified, unchanged=True)
                 names = (_name(response, "ETag"), _name(response, "Last-Modified"))
+                is_whole = response.raw.chunked or response.raw.length_remaining is not None
                 _read_body(response, sink, attempt)
-                return Fetched(bytearray(), target.url, *names)
+                return Fetched(bytearray(), target.url, *names, is_whole=is_whole)
             finally:
                 _leave(response)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from shared.contract import GroupId
+from shared.contract import GroupId, point_id
 from shared.errors import RequestCode, RequestError
-from workers.conditions import empty, index_fields, one_of, values_at
-from workers.index.interface import Collection, FieldType, Index, ScoredPoint
+from workers.conditions import Condition, besides, empty, one_of, values_at
+from workers.index.interface import Collection, Index, ScoredPoint
 from workers.neighbours import Neighbours
 
 _FIRST_ROUND = 100  # images
 _LARGEST_ROUND = 1000
 _TOGETHER = 200  # images whose groups are filled by one question
+_MOST_PASSED = 10_000  # images in no group, on the way to those that are
 
-_KINDS: dict[type, FieldType] = {str: "keyword", int: "integer", bool: "bool"}
+_Key = tuple[type, GroupId]  # `True` and `1` are different groups
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class FoundGroup:
 class Groups:
     """The groups that a field's values make, over `Index.query` alone and so the same on every engine.
 
-    An image that has no value there, or several, is in none. RequestError(INVALID_REQUEST) where that is all of many.
+    As in Qdrant, an image of several values is in the group of each, and one that has none that is a text, a whole
+    number or a truth value is in no group. RequestError(INVALID_REQUEST) where the nearest ones are all in none.
     """
 
     def __init__(self, neighbours: Neighbours, field: str) -> None:
@@ -49,24 +52,28 @@ class Groups:
         The rounds are the same whatever is `wanted`, so that pages join without gap or double.
         """
         having = self._neighbours.narrowed(must_not=[empty(self._field)])
-        found: dict[tuple[type, GroupId], GroupId] = {}
+        found: dict[_Key, GroupId] = {}
+        passed: list[str] = []
         room = _FIRST_ROUND
-        while len(found) < wanted:
-            points = having.narrowed(must_not=one_of(self._field, list(found.values()))).nearest(room)
-            is_last = len(points) < room
-            ids = self._ids(points if is_last else _settled(points))
-            if points and not ids and not (is_last and found):
-                raise self._no_groups()
-            found |= {(type(id), id): id for id in ids}
+        while len(found) < wanted and len(passed) < _MOST_PASSED:
+            points = having.narrowed(must=self._besides(found), must_not=_these(passed)).nearest(room)
+            is_last, known = len(points) < room, set(found)
+            for point in points if is_last else _settled(points):
+                ids = self._ids(point)
+                found |= ids
+                if ids.keys() <= known:
+                    passed.append(point.id)
             if is_last:
                 break
             room = min(2 * room, _LARGEST_ROUND)
+        if passed and not found:
+            raise self._no_groups()
         return list(found.values())[:wanted]
 
     def _filled(self, ids: Sequence[GroupId], size: int) -> list[FoundGroup]:
         """With all that is in them; where that is much, in halves, down to a group by itself."""
         members = self._neighbours.narrowed(must=[{"should": one_of(self._field, ids)}], exact=True)
-        if members.total() <= _TOGETHER:
+        if not members.more_than(_TOGETHER):
             return self._divided(members.nearest(_TOGETHER), ids, size)
         if len(ids) == 1:
             return [FoundGroup(ids[0], members.count(), members.nearest(size))]
@@ -74,33 +81,36 @@ class Groups:
         return [*self._filled(ids[:half], size), *self._filled(ids[half:], size)]
 
     def _divided(self, points: list[ScoredPoint], ids: Sequence[GroupId], size: int) -> list[FoundGroup]:
-        shares: dict[tuple[type, GroupId], list[ScoredPoint]] = {(type(id), id): [] for id in ids}
+        shares: dict[_Key, list[ScoredPoint]] = {(type(id), id): [] for id in ids}
         for point in points:
-            for id in self._ids([point]):
-                shares[type(id), id].append(point)
+            for key in self._ids(point).keys() & shares.keys():
+                shares[key].append(point)
         return [FoundGroup(id, len(share), share[:size]) for (_, id), share in shares.items()]
 
-    def _ids(self, points: Iterable[ScoredPoint]) -> list[GroupId]:
-        values = [values_at(point.payload, self._field) for point in points]
-        return [only[0] for only in values if len(only) == 1 and isinstance(only[0], str | int)]
+    def _ids(self, point: ScoredPoint) -> dict[_Key, GroupId]:
+        values = values_at(point.payload, self._field)
+        return {(type(value), value): value for value in values if isinstance(value, str | int)}
+
+    def _besides(self, found: dict[_Key, GroupId]) -> list[Condition]:
+        return [besides(self._field, list(found.values()))] if found else []
 
     def _no_groups(self) -> RequestError:
         return RequestError(
             RequestCode.INVALID_REQUEST,
-            f"Images cannot be grouped by `{self._field}`: those nearest to the query have several values there, or "
-            "none that is a text, a whole number or a truth value.",
+            f"Images cannot be grouped by `{self._field}`: those nearest to the query have no value there "
+            "that is a text, a whole number or a truth value.",
         )
 
 
-def index_group_field(field: str, collection: Collection, index: Index) -> None:
-    """Grouping asks by the field's values, so it makes their payload index, if none stands."""
-    if field in collection.indexes:
-        return
-    points, _ = index.scroll(collection.key, filter={"must_not": [empty(field)]}, limit=1)
-    values = values_at(points[0].payload, field) if points else []
-    kind = _KINDS.get(type(values[0])) if values else None
-    if kind:
-        index_fields({field: kind}, collection, index)
+def index_group_field(field: str, collection: Collection, index: Index) -> bool:
+    """Grouping asks by the field's values, so it makes their payload index, if none stands.
+
+    False where no image has the field.
+    """
+    if field not in collection.indexes:
+        with suppress(RequestError):  # of a field that cannot have one the rounds say what there is to say
+            return index.index_values(collection.key, field)
+    return True
 
 
 def _settled(points: list[ScoredPoint]) -> list[ScoredPoint]:
@@ -109,3 +119,7 @@ def _settled(points: list[ScoredPoint]) -> list[ScoredPoint]:
     The next round finds them. Where all of a round tie, they stand as they came.
     """
     return [point for point in points if point.score > points[-1].score] or points
+
+
+def _these(ids: Sequence[str]) -> list[Condition]:
+    return [{"has_id": [point_id(id) for id in ids]}] if ids else []

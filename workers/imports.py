@@ -59,8 +59,7 @@ class Imports:
     def do(self, errand: Errand, hand: Held) -> None:
         """Read the source to its end, and clear up; only the latter where the job is cancelled."""
         if errand.is_open:
-            self._read(errand, hand)
-            self._errands.seal(errand)
+            self._read_to_its_end(errand, hand)
             log.info("import read", extra={"job": errand.job})
         self._feeds.forget(errand.job)
         self._errands.let_go(errand)
@@ -70,20 +69,34 @@ class Imports:
         self._parts.ledger.cancel(errand.job, reason)
         self._errands.put_back(errand, after=0, counts=False)
 
+    def _read_to_its_end(self, errand: Errand, hand: Held) -> None:
+        try:
+            self._read(errand, hand)
+            if not self._errands.seal(errand):
+                hand.refused()
+        except Stopped as stopped:
+            if stopped.why == "lost" and self._errands.is_over(errand):
+                self._feeds.forget(errand.job)  # kept after another reader had cleared up
+            raise
+
     def _read(self, errand: Errand, hand: Held) -> None:
         assert errand.source
         if errand.source.collection:
-            self._accept_all(errand, self._copied(errand, errand.source.collection), hand)
+            self._accept_all(errand, self._copied(errand, errand.source.collection, hand), hand)
             return
+        # What a feed broke off before would be removed.
+        whole = errand.sync is not None and not errand.sync.force
         with (
-            self._feeds.at_hand(errand.job, errand.source, hand.check) as paths,
+            self._feeds.at_hand(errand.job, errand.source, hand.check, whole=whole) as paths,
             closing(self._rows(errand, errand.source, paths, hand)) as rows,
         ):
             self._accept_all(errand, rows, hand)
 
-    def _copied(self, errand: Errand, origin: str) -> Iterator[Batch]:
+    def _copied(self, errand: Errand, origin: str, hand: Held) -> Iterator[Batch]:
         """What another version has and this one lacks; the position is the last one's id."""
-        items = versions.missing(self._parts.index, origin, errand.collection, after=errand.position)
+        items = versions.missing(
+            self._parts.index, origin, errand.collection, hand.check, after=errand.position
+        )
         while some := list(islice(items, self._parts.settings.chunk_size)):
             yield Batch(some[-1].id, some, {})
 
@@ -131,8 +144,7 @@ class Imports:
             raise
         if numbers is None:
             self._unpark(items)
-            hand.look()
-            raise Stopped("lost")
+            hand.refused()
         for number in numbers:
             self._send(errand.job, number)
 
@@ -146,9 +158,13 @@ class Imports:
     def _park(self, batch: Batch) -> list[Item]:
         """The items, those of pictures with the key of their parked bytes."""
         items = list(batch.items)
-        for place, data in batch.images.items():
-            sha256 = self._parts.uploads.park_for_ingest(data)
-            items[place] = items[place].model_copy(update={"upload": sha256})
+        try:
+            for place, data in batch.images.items():
+                sha256 = self._parts.uploads.park_for_ingest(data)
+                items[place] = items[place].model_copy(update={"upload": sha256})
+        except redis.RedisError:
+            self._unpark(items)
+            raise
         return items
 
     def _unpark(self, items: Sequence[Item]) -> None:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
 from shared.errors import FailureCode, ItemError
-from shared.thumbnails import Thumbnails
 from workers.collections import find_or_make, still_stands_for
 from workers.index.interface import Collection, Point
 from workers.lease import LeaseState
@@ -15,7 +14,7 @@ from workers.parts import Parts
 from workers.patience import Patience
 from workers.preparation import Preparation, Prepared
 from workers.removal import forget
-from workers.versions import forget_deleted
+from workers.versions import forget_deleted, overtaken
 from workers.writes import Writes
 
 _WRITERS = 8  # thumbnails of one chunk that are written at once
@@ -63,23 +62,26 @@ def _write(
             writes.add(item, ready)
     # Before the points: an image that says it has a thumbnail has one. It may take a while, so it is asked again.
     if parts.thumbnails and writes.thumbnails and lease() == "held":
-        _keep(writes.thumbnails, parts.thumbnails, collection.name)
+        _keep(writes.thumbnails, parts.thumbnails.write, collection.name)
     match lease():
         case "lost":
             return None
         case "cancelled":
             return _all_cancelled(chunk)
+    is_copy = chunk.collection == collection.key
+    if is_copy:
+        writes.leave(overtaken(parts.index, collection, chunk.items))
     _write_all(writes, collection, parts)
-    if chunk.collection == collection.key:
+    if is_copy:
         forget_deleted(parts.index, collection, list(writes.points))
     return ChunkReport(chunk, writes.outcomes, put_off)
 
 
-def _keep(made: dict[str, bytes], thumbnails: Thumbnails, collection: str) -> None:
+def _keep(made: dict[str, bytes], write: Callable[[str, str, bytes], None], collection: str) -> None:
     """Side by side, for they may lie far away; and not on the fetch threads, where others may wait for slow hosts."""
     writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="thumbnails")
     try:
-        list(writers.map(lambda each: thumbnails.write(collection, *each), made.items()))
+        list(writers.map(lambda each: write(collection, *each), made.items()))
     finally:
         writers.shutdown(cancel_futures=True)
 
@@ -89,6 +91,9 @@ def _write_all(writes: Writes, collection: Collection, parts: Parts) -> None:
         parts.index.upsert(collection.key, list(writes.points.values()))
     if writes.payloads:
         parts.index.set_payloads(collection.key, writes.payloads)
+    if parts.thumbnails and writes.thumbnails:
+        # Others may have deleted one since, while no image that stood had its bytes (`removal.forget`).
+        _keep(writes.thumbnails, parts.thumbnails.keep, collection.name)
     forget(parts.index, parts.thumbnails, collection.key, set(writes.replaced()))
 
 

@@ -150,17 +150,33 @@ class Models:
                 )
             yield model
 
+    def key_of(self, card: ModelCard) -> Key:
+        """Whose vectors are the same under a name: a hub's at one commit, any other as it stands."""
+        return card.name, card.revision if is_on_hub(card.name) else None
+
+    def standing(self) -> dict[Key, int]:
+        """Those that nobody has to wait for, with their bytes."""
+        return {self.key_of(self.default.card): self.default.memory} | self._others.standing()
+
+    def prepare(self, key: Key, memory: int) -> bool:
+        """Load one of so many bytes before anybody asks for it, where it may be and there is room.
+
+        False while it is being loaded.
+        """
+        is_other = key[0] in self._names and key != self.key_of(self.default.card)
+        return not is_other or self._others.prepare(key, memory)
+
     def close(self) -> None:
         self._others.close()
         self.default.close()
 
     def _named(self, card: ModelCard) -> AbstractContextManager[Model]:
         """The model of that name; of a hub's, at the commit of the card."""
-        on_hub = is_on_hub(card.name)
-        if card == self.default.card or (card.name == self.default.card.name and not on_hub):
+        key = self.key_of(card)
+        if key == self.key_of(self.default.card):
             return nullcontext(self.default)
         self._check_allowed(card.name)
-        return self._others.take((card.name, card.revision if on_hub else None))
+        return self._others.take(key)
 
     def _check_allowed(self, name: str) -> None:
         if name not in self._names:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from shared.errors import FailureCode, ItemError
 from workers import conditions
 from workers.conditions import Condition
 from workers.index.interface import Filter, Index, ScoredPoint
@@ -15,7 +18,10 @@ from workers.index.interface import Filter, Index, ScoredPoint
 
 @dataclass(frozen=True)
 class Neighbours:
-    """All of them, though none is read before it is asked for. `vector` is float32[dimension]."""
+    """All of them, though none is read before it is asked for. `vector` is float32[dimension].
+
+    Every question raises ItemError(TIMEOUT) after `until`, in seconds of the epoch.
+    """
 
     index: Index
     collection: str
@@ -23,9 +29,11 @@ class Neighbours:
     filter: Filter | None = None
     score_threshold: float | None = None
     exact: bool = False
+    until: float = math.inf
 
     def nearest(self, limit: int, offset: int = 0) -> list[ScoredPoint]:
         """Nearest first."""
+        self._check_time()
         return self.index.query(
             self.collection,
             self.vector,
@@ -45,7 +53,14 @@ class Neighbours:
 
     def total(self) -> int:
         """Exactly how many fulfil the filter."""
+        self._check_time()
         return self.index.count(self.collection, filter=self.filter)
+
+    def more_than(self, number: int) -> bool:
+        """Whether more of them than that reach the threshold."""
+        if self.score_threshold is None:
+            return self.total() > number
+        return bool(self.nearest(1, number))
 
     def count(self) -> int:
         """Exactly how many of them reach the threshold. No engine counts that, so its place among all is looked for."""
@@ -53,3 +68,11 @@ class Neighbours:
         if self.score_threshold is None:
             return total
         return bisect_left(range(total), True, key=lambda skipped: not self.nearest(1, skipped))
+
+    def _check_time(self) -> None:
+        if time.time() > self.until:
+            raise ItemError(
+                FailureCode.TIMEOUT,
+                "The search took longer than its answer is kept (LOOKALIKE_SEARCH_TTL). Narrow it with a filter, or "
+                "ask for fewer groups.",
+            )

@@ -17,6 +17,7 @@ from shared.presence import BEAT_SECONDS, Presence
 from shared.settings import Settings
 from shared.thumbnails import Thumbnails
 from shared.uploads import Uploads
+from workers.crew import Crew
 from workers.embed import choose_device
 from workers.fetch import Fetcher
 from workers.index import open_index
@@ -42,6 +43,7 @@ class Parts:
     placeholders: Placeholders
     fetcher: Fetcher
     models: Models
+    crew: Crew
     pool: ThreadPoolExecutor
     leases: Leases
     turns: Turns
@@ -77,6 +79,7 @@ def build_parts(settings: Settings) -> Parts:
         placeholders=Placeholders(index),
         fetcher=Fetcher(settings),
         models=models,
+        crew=Crew(client, models),
         pool=ThreadPoolExecutor(settings.fetch_threads, thread_name_prefix="fetch"),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),
@@ -100,10 +103,13 @@ class Rounds:
 
     def __init__(self, app: Celery, parts: Parts, worker: str, queues: list[str]) -> None:
         self._presence = Presence(parts.redis)
+        self._crew = parts.crew
         self._worker = worker
         self._queues = queues
         self._model = parts.models.default.card.fingerprint
         self._periodics = [Periodic("presence", BEAT_SECONDS, self._beat)]
+        if "search" in queues:
+            self._periodics.append(Periodic("crew", BEAT_SECONDS, parts.crew.meet))
         if "ingest" in queues:
             reconciler = Reconciler(parts.redis, parts.ledger, Broker(app), parts.settings)
             self._periodics.append(Periodic("reconciler", parts.settings.reconcile_seconds, reconciler.run))
@@ -118,6 +124,7 @@ class Rounds:
         with suppress(redis.RedisError):  # it may be away, and the name lapses by itself
             for queue in self._queues:
                 self._presence.leave(queue, self._worker)
+            self._crew.leave()
 
     def _beat(self) -> None:
         for queue in self._queues:

@@ -33,5 +33,7 @@ class Periodic(threading.Thread):
                 return
 
     def stop(self) -> None:
+        """Once the action that runs has ended; one that was never started may be stopped too."""
         self._stopped.set()
-        self.join()
+        if self.is_alive():
+            self.join()

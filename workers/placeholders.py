@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from shared.contract import SYSTEM_KEY, point_id
 from workers.conditions import index_fields, narrowed, one_of, values_at
-from workers.index.interface import Collection, Index, ScoredPoint
+from workers.index.interface import HASH, Collection, Index, ScoredPoint
 from workers.neighbours import Neighbours
 
 GROUP = "group"  # the field that views of one product share (API.md)
 
-_HASH = f"{SYSTEM_KEY}.sha256"
 _PRODUCTS = 3  # under so many groups a picture is a placeholder
 _SECONDS = 60.0  # that pictures are remembered
 _MOST = 100_000  # pictures that are remembered
@@ -34,7 +33,7 @@ class Placeholders:
         key, now = (collection.key, group), time.monotonic()
         pictures = self._known.get(key)
         if pictures is None or pictures.until < now:
-            index_fields({_HASH: "keyword"}, collection, self._index)
+            index_fields({HASH: "keyword"}, collection, self._index)
             pictures = Pictures(self._index, collection.key, group, now + _SECONDS)
             self._known = {key: pictures} | {
                 known: others for known, others in self._known.items() if others.until >= now and known != key
@@ -71,7 +70,7 @@ class Pictures:
         """Those that many images have. All are counted together, and in halves where they are more than should be."""
         if not hashes:
             return []
-        images = self._index.count(self._collection, filter=narrowed(None, must=one_of(_HASH, hashes)))
+        images = self._index.count(self._collection, filter=narrowed(None, must=one_of(HASH, hashes)))
         if images < len(hashes) + _PRODUCTS - 1:
             return []
         if len(hashes) == 1:
@@ -81,7 +80,7 @@ class Pictures:
 
     def _is_under_many(self, sha256: str) -> bool:
         """Each look at its images leaves out the products that were seen."""
-        same, products = narrowed(None, must=one_of(_HASH, [sha256])), 0
+        same, products = narrowed(None, must=one_of(HASH, [sha256])), 0
         while products < _PRODUCTS:
             points, _ = self._index.scroll(self._collection, filter=same, limit=1)
             if not points:
@@ -114,15 +113,16 @@ class RealNeighbours(Neighbours):
     def total(self) -> int:
         return self._without_known().total()
 
+    def more_than(self, number: int) -> bool:
+        return self._without_known().more_than(number)
+
     def count(self) -> int:
         return self._without_known().count()
 
     def _without_known(self) -> Neighbours:
-        known = one_of(_HASH, sorted(self.pictures.placeholders))
-        fewer = self.narrowed(must_not=known)
-        return Neighbours(
-            fewer.index, fewer.collection, fewer.vector, fewer.filter, fewer.score_threshold, fewer.exact
-        )
+        known = one_of(HASH, sorted(self.pictures.placeholders))
+        fewer = vars(self.narrowed(must_not=known))
+        return Neighbours(**{name: value for name, value in fewer.items() if name != "pictures"})
 
 
 def _hash(point: ScoredPoint) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,15 +54,17 @@ class Asker:
         self._took = took
 
     def given(self, values: list[float]) -> np.ndarray:
-        vector = np.asarray(values, dtype=np.float32)
-        dimension = self._collection.card.dimension
-        if vector.shape != (dimension,) or not np.isfinite(vector).all() or not vector.any():
+        """Of length 1, whatever it came with: engines count in float32, where squares soon overflow or vanish."""
+        vector, dimension = np.asarray(values, dtype=np.float64), self._collection.card.dimension
+        with np.errstate(over="ignore"):
+            length = float(np.linalg.norm(vector))
+        if vector.shape != (dimension,) or not 0 < length < math.inf:
             raise RequestError(
                 RequestCode.INVALID_REQUEST,
-                f"`vector` must be {dimension} finite numbers, not all zero, for collection "
-                f"`{self._collection.name}`; it has {len(values)}.",
+                f"`vector` must be {dimension} finite numbers for collection `{self._collection.name}`, not all zero "
+                f"and none so large or small that its square cannot be counted; it has {len(values)}.",
             )
-        return vector
+        return np.asarray(vector / length, dtype=np.float32)
 
     def liked(self, like: Sequence[str], unlike: Sequence[str]) -> Asked:
         """As Qdrant's average-vector strategy: twice what is liked, less what is not."""

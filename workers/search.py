@@ -62,8 +62,6 @@ def _search_in_time(query: Query, parts: Parts) -> dict[str, Any]:
 
 def _neighbours(query: Query, question: Asked, collection: Collection, parts: Parts) -> Neighbours:
     index_filtered(query.filter, collection, parts.index)
-    if query.group_by is not None:
-        index_group_field(query.group_by, collection, parts.index)
     neighbours = Neighbours(
         parts.index,
         collection.key,
@@ -71,6 +69,7 @@ def _neighbours(query: Query, question: Asked, collection: Collection, parts: Pa
         filter=narrowed(query.filter, must_not=_itself(question)),
         score_threshold=query.score_threshold,
         exact=query.exact,
+        until=query.sent_at + parts.settings.search_ttl,
     )
     if query.placeholders:
         return neighbours
@@ -85,11 +84,13 @@ def _itself(question: Asked) -> list[Condition]:
 
 def _found(query: Query, neighbours: Neighbours, collection: Collection) -> dict[str, Any]:
     def hits(points: Iterable[ScoredPoint]) -> list[Hit]:
-        return [_hit(point, query.with_payload, collection.name) for point in points]
+        return [_hit(point, query.with_payload, query.collection) for point in points]
 
     if query.group_by is None:
         return {"hits": _plain(hits(neighbours.nearest(query.limit, query.offset)))}
-    page = Groups(neighbours, query.group_by).page(query.limit, query.offset, query.group_size)
+    stands = index_group_field(query.group_by, collection, neighbours.index)
+    groups_of = Groups(neighbours, query.group_by)
+    page = groups_of.page(query.limit, query.offset, query.group_size) if stands else []
     groups = [HitGroup(id=group.id, count=group.count, hits=hits(group.points)) for group in page]
     return {"hits": _plain(group.hits[0] for group in groups), "groups": _plain(groups)}
 

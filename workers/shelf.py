@@ -93,6 +93,24 @@ class Shelf(Generic[Thing]):
         finally:
             self._leave(place)
 
+    def prepare(self, key: Key, memory: int) -> bool:
+        """Load a model of so many bytes before anybody asks for it, where there is room beside those that stand.
+
+        False while it is being loaded; True once it stands, or does not for want of room or for another reason.
+        """
+        with self._lock:
+            memory = max(memory, self._sizes.get(key, 0))
+            has_room = memory + sum(place.memory for place in self._places.values()) <= self._most_bytes
+            if has_room and key not in self._places and not self._closed:
+                self._begin(key, room=0)
+                self._places.move_to_end(key, last=False)  # nobody used it yet: no other makes room for it
+            return key not in self._places or self._places[key].ready.is_set()
+
+    def standing(self) -> dict[Key, int]:
+        """The models that nobody has to wait for, with their bytes."""
+        with self._lock:
+            return {key: place.memory for key, place in self._places.items() if place.model}
+
     def close(self) -> None:
         """Let all go. What is being loaded follows once it is there."""
         with self._lock:
@@ -107,27 +125,36 @@ class Shelf(Generic[Thing]):
         with self._lock:
             if self._closed:
                 raise RuntimeError("The worker is stopping.")
-            place = self._places.get(key)
-            if place is None or time.monotonic() >= place.again_at:
-                place = self._places[key] = _Place()
-                threading.Thread(
-                    target=self._fill, args=(key, place), name="model-loader", daemon=True
-                ).start()
+            if self._is_due(key):
+                self._begin(key, self._sizes.get(key, 0))
             self._places.move_to_end(key)
+            place = self._places[key]
             place.users += 1
             return place, place.users
+
+    def _is_due(self, key: Key) -> bool:
+        """Whether there is nothing to wait for, or a fault that is worth another try."""
+        place = self._places.get(key)
+        return place is None or time.monotonic() >= place.again_at
+
+    def _begin(self, key: Key, room: int) -> None:
+        """Load a model, once there is so much room for it."""
+        place: _Place[Thing] = _Place()
+        threading.Thread(target=self._fill, args=(key, place, room), name="model-loader", daemon=True).start()
+        # Not before: the start may fail, and nobody must wait for what no thread loads.
+        self._places[key] = place
 
     def _leave(self, place: _Place[Thing]) -> None:
         with self._lock:
             place.users -= 1
         self._make_room()
 
-    def _fill(self, key: Key, place: _Place[Thing]) -> None:
+    def _fill(self, key: Key, place: _Place[Thing], room: int) -> None:
         with self._one_at_a_time:
-            self._make_room(self._sizes.get(key, 0))
             try:
+                self._make_room(room)
                 self._put(key, place, self._load(key))
-            except Exception as error:
+            except BaseException as error:  # also a panic of Rust's, which is no Exception
                 place.failure = _failure(key, error)
                 is_away = isinstance(place.failure, ServiceError)
                 place.again_at = time.monotonic() + (_AGAIN_WHEN_AWAY_SECONDS if is_away else _AGAIN_SECONDS)
@@ -171,7 +198,7 @@ class Shelf(Generic[Thing]):
         return models
 
 
-def _failure(key: Key, error: Exception) -> LookalikeError:
+def _failure(key: Key, error: BaseException) -> LookalikeError:
     if isinstance(error, RequestError | ServiceError):
         return error
     if isinstance(error, LookalikeError):

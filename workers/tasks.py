@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import redis
@@ -13,11 +12,9 @@ import redis
 from shared import contract
 from shared.contract import Chunk, ChunkReport, Query, TaskSpec
 from shared.errors import (
-    FailureCode,
     FilesUnavailable,
     IndexUnavailable,
     LookalikeError,
-    ModelAway,
     ModelBroken,
     RequestCode,
     RequestError,
@@ -31,9 +28,9 @@ from workers.search import search, search_all
 
 log = logging.getLogger("lookalike.tasks")
 
-_WORTH_KEEPING = (FailureCode.ATTEMPTS_EXHAUSTED, FailureCode.CANCELLED)
 _SERVICE_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 60.0
+_CREW_SECONDS = 20.0  # with the minute that a model may take here, less than the API waits for a swap
 
 
 def _answers(spec: TaskSpec) -> Callable[[Callable[..., Any]], Any]:
@@ -108,11 +105,6 @@ def _record(report: ChunkReport) -> None:
             sum(len(later.items) for later in report.put_off),
             extra={"job": report.chunk.job, "chunk": report.chunk.number},
         )
-        with suppress(redis.RedisError):  # the report stands; what is not let go of expires
-            for outcome in report.outcomes:
-                # Where the picture itself is at fault, its bytes will not be better the next time.
-                if outcome.item.upload and outcome.code not in _WORTH_KEEPING:
-                    parts().uploads.release(outcome.item.upload)
 
 
 def _give_back(chunk: Chunk, error: Exception, *, after: float, counts: bool) -> None:
@@ -149,12 +141,16 @@ def _problem(error: Exception, spec: TaskSpec) -> dict[str, str]:
     """What the API says of an answer that broke: whoever waits hears of it at once."""
     if isinstance(error, ModelBroken):
         end(str(error))
-    if isinstance(error, FilesUnavailable):
-        return {"code": RequestCode.FILES_UNAVAILABLE, "detail": error.detail}
-    if isinstance(error, ModelAway):
-        return {"code": RequestCode.WORKERS_UNAVAILABLE, "detail": error.detail}
-    if isinstance(error, IndexUnavailable):
-        return {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}
+    match error:
+        case FilesUnavailable():
+            return {"code": RequestCode.FILES_UNAVAILABLE, "detail": error.detail}
+        case IndexUnavailable():
+            return {"code": RequestCode.INDEX_UNAVAILABLE, "detail": error.detail}
+        case redis.RedisError():
+            return {"code": RequestCode.QUEUE_UNAVAILABLE, "detail": f"Redis does not answer: {error}"}
+        case ServiceError():
+            log.warning("%s: %s", spec.name, error)
+            return {"code": RequestCode.WORKERS_UNAVAILABLE, "detail": error.detail}
     log.exception("%s broke", spec.name)
     return {"code": RequestCode.INTERNAL, "detail": "The worker met an error; its log says more."}
 
@@ -209,9 +205,10 @@ def compare_versions(name: str, version: int, sample: int) -> Any:
 
 @_answers(contract.GO_LIVE)
 def go_live(name: str, version: int) -> Any:
-    """Let the plain name stand for a version. Its model is at hand before: no search shall wait for it then."""
+    """Let the plain name stand for a version, once no search has to wait for its model, whoever answers it."""
     card = versions.find(parts().index, version_key(name, version)).card
     with parts().models.of(card):
+        parts().crew.wait_for(card, _CREW_SECONDS)
         return versions.go_live(parts().index, name, version)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -48,7 +48,7 @@ def _make_next(index: Index, name: str, last: int, card: ModelCard) -> str:
         try:
             if index.create(key, card):
                 return key
-        except ModelMismatch:  # another one was made at this moment
+        except ModelMismatch:  # another one was made at this moment, or was dropped
             continue
     raise AssertionError("numbers do not end")
 
@@ -90,15 +90,19 @@ def drop(index: Index, name: str, version: int) -> None:
     index.drop(version_key(name, version))
 
 
-def missing(index: Index, source: str, target: str, after: str = "") -> Iterator[Item]:
+def missing(
+    index: Index, source: str, target: str, check: Callable[[], None], after: str = ""
+) -> Iterator[Item]:
     """What version `target` lacks of version `source` (keys), in the order of point ids.
 
-    `after` is the id of the last item that was taken. A version that is not live is brought up to its source; the
-    live one, which others write to, takes only what has changed later there.
+    `after` is the id of the last item that was taken. `check` is called before each page, and may raise. A version
+    that is not live is brought up to its source; the live one, which others write to, takes only what has changed
+    later there.
     """
     onto_live = find(index, target).live
     cursor: str | None = point_id(after) if after else None
     while True:
+        check()
         points, cursor = index.scroll(source, limit=_PAGE, cursor=cursor)
         twins = index.retrieve(target, [point.id for point in points])
         for point in points:
@@ -106,6 +110,18 @@ def missing(index: Index, source: str, target: str, after: str = "") -> Iterator
                 yield _item(point)
         if cursor is None:
             return
+
+
+def overtaken(index: Index, copy: Collection, items: Sequence[Item]) -> set[str]:
+    """Ids of the items that are on their way into the live version, where others have written them since."""
+    if not copy.live:
+        return set()
+    standing = index.retrieve(copy.key, [item.id for item in items])
+    return {
+        item.id
+        for item in items
+        if item.changed_at and item.id in standing and _changed_at(standing[item.id]) > item.changed_at
+    }
 
 
 def forget_deleted(index: Index, copy: Collection, ids: Sequence[str]) -> None:
@@ -144,9 +160,11 @@ def _own_fields(point: Point) -> dict[str, Any]:
 def _item(point: Point) -> Item:
     """The image to be embedded anew: from its URL, or from its kept thumbnail where it has none."""
     system, payload = point.payload[SYSTEM_KEY], _own_fields(point)
+    changed_at = _changed_at(point)
     if system.get("url"):
-        return Item(id=point.id, url=system["url"], payload=payload)
+        return Item(id=point.id, url=system["url"], payload=payload, changed_at=changed_at)
     if system.get("thumbnail"):
-        return Item(id=point.id, thumbnail=system["sha256"], image=system, payload=payload)
+        sha256 = system["sha256"]
+        return Item(id=point.id, thumbnail=sha256, image=system, payload=payload, changed_at=changed_at)
     lost = "It was uploaded, and neither its bytes nor a thumbnail were kept; upload the file again."
     return Item(id=point.id, payload=payload, refused=Refusal(code=FailureCode.EMPTY, detail=lost))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,18 @@ class Writes:
             outcome = ItemOutcome(item, "failed", error.code, error.detail, error.retryable, attempts)
             self.outcomes.append(outcome)
 
+    def leave(self, ids: Collection[str]) -> None:
+        """Write nothing of these images: what stands came later, and they end as unchanged."""
+        for id in ids:
+            self.points.pop(id, None)
+            self.payloads.pop(id, None)
+        self.outcomes = [
+            replace(outcome, status="unchanged")
+            if outcome.item.id in ids and outcome.status == "indexed"
+            else outcome
+            for outcome in self.outcomes
+        ]
+
     def replaced(self) -> Iterator[str]:
         """The sha256 of each thumbnail that shows what an image of the chunk no longer is."""
         for id, point in self.points.items():
@@ -67,7 +80,7 @@ class Writes:
         self.points.pop(id, None)
         if after != before or id in self.payloads:
             # A copy of the image elsewhere is older from now on (`versions.missing`).
-            self.payloads[id] = after | {SYSTEM_KEY: system | {"updated_at": _now()}}
+            self.payloads[id] = after | {SYSTEM_KEY: system | {"updated_at": _changed_at(ready.item)}}
         # This very chunk wrote it, in a run that ended before it could report: the job indexed it.
         own_work = system.get("job") == self._chunk.mark and id not in self._seen
         return ItemOutcome(ready.item, "indexed" if own_work else "unchanged")
@@ -78,10 +91,11 @@ class Writes:
             "url": ready.item.url,
             **ready.system,
             "model": self._fingerprint,
-            "indexed_at": _now(),
+            "indexed_at": _changed_at(ready.item),
             "job": self._chunk.mark,
         }
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _changed_at(item: Item) -> str:
+    """A copy is as old as what it is copied from: what changes there while it is on its way is newer."""
+    return item.changed_at or datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""A contact sheet: one row a set of images, each with a line of words below it."""
+"""A contact sheet: one row a set of images, with a line of words above it and two below each image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-_TILE, _GAP, _MARGIN, _HEAD, _CAPTION = 150, 14, 28, 64, 46  # pixels
+from cli.study.values import shortened
+
+_TILE, _GAP, _MARGIN, _HEAD, _ROW_HEAD, _CAPTION = 150, 14, 28, 64, 24, 40  # pixels
+_ROW = _ROW_HEAD + _TILE + _CAPTION + _GAP
 _INK, _SOFT, _CARD, _PAPER = "#1c1b19", "#6f6b64", "#f1efe9", "#ffffff"
 _FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # it has nearly every sign
 
@@ -24,21 +27,34 @@ class Cell:
     picture: bytes | None
 
 
-def draw(rows: Sequence[Sequence[Cell]], title: str, path: Path) -> None:
+@dataclass(frozen=True)
+class Row:
+    """A set of images under its words."""
+
+    title: str
+    cells: Sequence[Cell]
+
+
+def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write the PNG."""
-    columns = max([4, *map(len, rows)])
-    height = _TILE + _CAPTION + _GAP
-    size = (2 * _MARGIN + columns * (_TILE + _GAP) - _GAP, _HEAD + len(rows) * height + _MARGIN)
+    columns = max([4, *(len(row.cells) for row in rows)])
+    size = (2 * _MARGIN + columns * (_TILE + _GAP) - _GAP, _HEAD + len(rows) * _ROW + _MARGIN)
     sheet = Image.new("RGB", size, _PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((_MARGIN, _MARGIN), _cut(title, 17, size[0] - 2 * _MARGIN), _INK, _font(17))
+    ImageDraw.Draw(sheet).text((_MARGIN, _MARGIN), _cut(title, 17, size[0] - 2 * _MARGIN), _INK, _font(17))
     for number, row in enumerate(rows):
-        for column, cell in enumerate(row):
-            left, top = _MARGIN + column * (_TILE + _GAP), _HEAD + number * height
-            sheet.paste(_card(cell), (left, top))
-            pen.text((left, top + _TILE + 5), _cut(cell.name, 11, _TILE), _INK, _font(11))
-            pen.text((left, top + _TILE + 21), cell.note, _SOFT, _font(11))
+        _draw_row(sheet, row, _HEAD + number * _ROW)
     sheet.save(path)
+
+
+def _draw_row(sheet: Image.Image, row: Row, top: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    pen.text((_MARGIN, top), row.title, _SOFT, _font(12))
+    top += _ROW_HEAD
+    for column, cell in enumerate(row.cells):
+        left = _MARGIN + column * (_TILE + _GAP)
+        sheet.paste(_card(cell), (left, top))
+        pen.text((left, top + _TILE + 5), _cut(cell.name, 11, _TILE), _INK, _font(11))
+        pen.text((left, top + _TILE + 21), cell.note, _SOFT, _font(11))
 
 
 def _card(cell: Cell) -> Image.Image:
@@ -67,9 +83,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _cut(words: str, size: int, room: int) -> str:
-    """As much of one line as `room` pixels hold."""
-    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in words)
+    """As much of one line as `room` pixels hold: its beginning and its end, where ids differ."""
+    whole = line = "".join(letter if letter.isprintable() else "\ufffd" for letter in words)
     font = _font(size)
-    while line and font.getlength(line) > room:
-        line = line.rstrip("…")[:-1] + "…" if len(line) > 1 else ""
+    kept = len(whole)
+    while kept and font.getlength(line) > room:
+        kept -= 1
+        line = shortened(whole, kept)
     return line

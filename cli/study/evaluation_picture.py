@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cli.study.values import shortened
+
 _MOST_LABELS = 60  # more are not readable; the commonest are shown
 _MOST_NUMBERED = 14  # with more, the cells are too small for numbers
+_FEW_LABELS = 7  # of fewer, the bars would be as thick as beams
 _LONGEST_NAME = 28
 _BARS = 5.2  # inches of the left half
 _INK, _SOFT, _BAR, _CHANCE = "#1c1b19", "#6f6b64", "#3b6ea5", "#d9480f"
@@ -29,7 +32,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     _draw_bars(bars, classes)
     _draw_heat(heat, result, [row["label"] for row in classes])
     figure.suptitle(_title(result, len(classes)), fontsize=11, color=_INK, ha="left", x=0.01, linespacing=1.5)
-    figure.savefig(path, metadata={"Software": None})
+    # Tight, for long names do not fit into what the layout leaves below the heat map.
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.2, metadata={"Software": None})
 
 
 def _title(result: dict[str, Any], shown: int) -> str:
@@ -54,7 +58,8 @@ def _draw_bars(axes: Axes, classes: Sequence[dict[str, Any]]) -> None:
     places = np.arange(len(classes))
     values = [row["P@1"]["value"] for row in classes]
     chances = [row["P@1"]["chance"] for row in classes]
-    axes.barh(places, values, 0.72, color=_BAR, label="P@1")
+    thickness = 0.72 * min(1, len(classes) / _FEW_LABELS)
+    axes.barh(places, values, thickness, color=_BAR, label="P@1")
     axes.scatter(chances, places, marker="|", s=90, linewidths=2, color=_CHANCE, label="by chance", zorder=3)
     for place, value in enumerate(values):
         axes.text(
@@ -84,13 +89,14 @@ def _draw_heat(axes: Axes, result: dict[str, Any], labels: Sequence[str]) -> Non
     axes.set_yticks(range(len(labels)), names, fontsize=7)
     axes.set_title("Taken for, by the majority of the 5 nearest (share of each row)", fontsize=9, loc="left")
     axes.set_ylabel("label", fontsize=8, color=_SOFT)
+    axes.set_anchor("N")  # its rows begin where the bars do
     if len(labels) <= _MOST_NUMBERED:
         for row, column in np.argwhere(counts[:, : len(labels)] > 0).tolist():
             colour = "white" if shares[row, column] > 0.55 else _INK
             axes.text(
                 column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=7, color=colour
             )
-    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7, aspect=30)
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, panchor=False)
     bar.ax.tick_params(labelsize=7)
 
 
@@ -105,7 +111,7 @@ def _counts(result: dict[str, Any], labels: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _name(label: str) -> str:
-    return _plain(label if len(label) <= _LONGEST_NAME else label[: _LONGEST_NAME - 1] + "…")
+    return _plain(shortened(label, _LONGEST_NAME))
 
 
 def _plain(words: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.client import Client, collection_path
+from cli.client import Client, collection_path, version_key
 from cli.errors import Problem
 from cli.progress import watched
 
@@ -34,6 +34,11 @@ class Gathered(Generic[T]):
     vectors: Vectors
     skipped: int
 
+    @property
+    def key(self) -> str:
+        """The version that was read, whatever is live by now."""
+        return version_key(self.about)
+
 
 def gather(
     client: Client,
@@ -51,7 +56,8 @@ def gather(
     rows: list[T] = []
     skipped = 0
     with tempfile.TemporaryFile() as spool:
-        pages = client.pages(collection_path(name, "/images"), "images", vectors="true", filter=condition)
+        path = collection_path(version_key(about), "/images")
+        pages = client.pages(path, "images", vectors="true", filter=condition)
         for image in watched(pages, f"Reading {name}", about["images"]):
             row = keep(image)
             if row is None:

@@ -1,4 +1,4 @@
-"""A payload field that sorts images into classes: a label, a group, a stratum."""
+"""A payload field that sorts images into classes: a label, a group, a stratum; and how it is shown."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def value_of(image: dict[str, Any], field: str) -> str | None:
     if value is None or isinstance(value, str):
         return value or None
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def shortened(words: str, length: int) -> str:
+    """`words` in at most so many characters: their beginning and their end, by which labels and ids differ."""
+    if len(words) <= length:
+        return words
+    end = length // 2
+    return f"{words[: max(length - end - 1, 0)]}…{words[len(words) - end :]}"

@@ -1,13 +1,13 @@
 -- What every script of the ledger shares. Keys are built here, so one Redis (not a cluster) holds the ledger.
---   lookalike:job:<id>           hash: collection, state, total, accepted, indexed, unchanged, failed, code:<c>, times;
---                                of an import also source, position, parked; where it is synchronised also sync, absent,
---                                absent_share, removed, sync_refused; of each errand holder:<line> (a token), tries:<line>
---                                and outages:<line>
+--   lookalike:job:<id>           hash: collection, state, total, accepted, unnamed (items), indexed, unchanged, failed,
+--                                code:<c>, times; of an import also source, position, parked; where it is synchronised
+--                                also sync, absent, absent_share, removed, sync_refused; of each errand holder:<line> (a
+--                                token), tries:<line> and outages:<line>
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
 --   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>; fetches:<n> where its items
 --                                were fetched before; origin:<n> of a piece or of what was put off: the chunk that it was;
---                                bytes:<n> parked for its items by an import
---   lookalike:job:<id>:ids       string: 8 bytes of the id of each item that was accepted, where the job is synchronised
+--                                bytes:<n> parked for its items by an import, and uploads:<n>, 64 letters of each
+--   lookalike:job:<id>:ids       string: 8 bytes of each id that was named since the job began, where it is synchronised
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
 --   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again; it may still wait in the queue
 --   lookalike:again              sorted set: the same of what is in no queue: held (the end of its lease), given back, put off
@@ -15,7 +15,9 @@
 --   lookalike:accepting          sorted set: job whose body is being read -> ms of its newest chunk
 --   lookalike:imports            sorted set: import -> ms when a worker may take it: to read it, or to clear up after it
 --   lookalike:syncs              sorted set: job whose items have all ended -> ms when a worker may take it to compare
+--   lookalike:syncing:<name>     set: the jobs by which this collection is being synchronised, until they end
 --   lookalike:pending            items of all jobs that have not ended
+--   lookalike:upload:<sha256>    hash: data, references (shared/uploads.py)
 local DUE = 'lookalike:due'
 local AGAIN = 'lookalike:again'
 local ACCEPTING = 'lookalike:accepting'
@@ -23,7 +25,7 @@ local PENDING = 'lookalike:pending'
 local IMPORTS = 'lookalike:imports'
 local SYNCS = 'lookalike:syncs'
 local MOST_OUTAGES = 200
-local OF_A_CHUNK = {'token:', 'until:', 'attempts:', 'outages:', 'fetches:', 'origin:', 'bytes:'}
+local OF_A_CHUNK = {'token:', 'until:', 'attempts:', 'outages:', 'fetches:', 'origin:', 'bytes:', 'uploads:'}
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -37,6 +39,14 @@ end
 
 local function number_of(job, field)
   return tonumber(redis.call('HGET', key(job), field) or '0')
+end
+
+local function is_import(job)
+  return redis.call('HEXISTS', key(job), 'source') == 1
+end
+
+local function syncing_key(job)
+  return 'lookalike:syncing:' .. (redis.call('HGET', key(job), 'collection') or '')
 end
 
 local function line_key(line)
@@ -60,9 +70,10 @@ local function parts_of(body)
 end
 
 -- A new chunk of the job, in line to be sent (again) at `due`; returns its number.
-local function add_chunk(job, items, packed, line, due)
+local function add_chunk(job, items, packed, uploads, line, due)
   local n = redis.call('HINCRBY', key(job), 'chunks', 1)
   redis.call('HSET', key(job, 'chunks'), n, items .. ':' .. packed)
+  if uploads ~= '' and is_import(job) then redis.call('HSET', key(job, 'leases'), 'uploads:' .. n, uploads) end
   redis.call('ZADD', line, due, job .. '/' .. n)
   return n
 end
@@ -72,6 +83,16 @@ local function park(job, n, bytes)
   if tonumber(bytes) == 0 then return end
   redis.call('HSET', key(job, 'leases'), 'bytes:' .. n, bytes)
   redis.call('HINCRBY', key(job), 'parked', bytes)
+end
+
+-- Each of these uploads is needed once less, and goes with its last reference.
+local function let_go(uploads)
+  for sha256 in string.gmatch(uploads, string.rep('%x', 64)) do
+    local upload = 'lookalike:upload:' .. sha256
+    if redis.call('EXISTS', upload) == 1 and redis.call('HINCRBY', upload, 'references', -1) <= 0 then
+      redis.call('DEL', upload)
+    end
+  end
 end
 
 -- The chunk has ended: nothing of it stays but what it counted.
@@ -98,6 +119,7 @@ local function finish_if_ended(job, now, ttl)
     redis.call('HSET', key(job), 'state', 'done')
   end
   redis.call('HSETNX', key(job), 'finished_at', now)
+  redis.call('SREM', syncing_key(job), job)
   redis.call('DEL', key(job, 'ids'))
   for _, part in ipairs({false, 'failures', 'leases'}) do
     redis.call('EXPIRE', key(job, part), ttl)
@@ -105,11 +127,13 @@ local function finish_if_ended(job, now, ttl)
 end
 
 -- A chunk of a cancelled job ends here: its items are failures of code `cancelled`, and its body becomes their rows.
+-- What an import parked for them goes: its source can be read again.
 local function cancel_chunk(job, n)
   local items, packed = parts_of(redis.call('HGET', key(job, 'chunks'), n))
   redis.call('RPUSH', key(job, 'failures'), 'C' .. packed)
   redis.call('HINCRBY', key(job), 'failed', items)
   redis.call('HINCRBY', key(job), 'code:cancelled', items)
   redis.call('DECRBY', PENDING, items)
+  let_go(redis.call('HGET', key(job, 'leases'), 'uploads:' .. n) or '')
   forget_chunk(job, n)
 end

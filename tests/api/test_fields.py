@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.fields import field_path
+from shared.errors import RequestCode, RequestError
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,14 @@ def test_a_path_stands_as_it_is(path: str) -> None:
     assert field_path(path) == path
 
 
-@pytest.mark.parametrize("name", ["Uniq Id", "price ($)", "a b.c", "a..b", ".a", "a]"])
+@pytest.mark.parametrize("name", ["Uniq Id", "price ($)", "a b.c", "a..b", ".a", "a]", ""])
 def test_a_name_that_is_no_path_is_quoted(name: str) -> None:
     assert field_path(name) == f'"{name}"'
+    assert field_path(field_path(name)) == f'"{name}"'
+
+
+@pytest.mark.parametrize("name", ['"', '"a', 'a"b', '"a"b', '"a" .b', "a\\b", '"a\\b"'])
+def test_a_name_that_no_path_can_spell_is_refused_in_words(name: str) -> None:
+    with pytest.raises(RequestError, match="is no field") as refused:
+        field_path(name)
+    assert refused.value.code is RequestCode.INVALID_REQUEST

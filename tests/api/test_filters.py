@@ -30,6 +30,7 @@ def inside(depth: int) -> dict[str, Any]:
         {"min_should": {"conditions": [ONE, ONE], "min_count": 1}},
         {"must": [{"nested": {"key": "a", "filter": {"must": [ONE]}}}]},
         {"must": [{"key": "dx", "match": {"any": ["x"] * 1000}}]},
+        {"must": [{"key": "dx", "match": {"text": "x" * 1000}}, {"key": "n", "match": {"value": 2**63 - 1}}]},
         {"must": [ONE] * 256},
         inside(8),
     ],
@@ -54,6 +55,27 @@ def test_a_filter_of_qdrants_passes_as_it_stands(filter: dict[str, Any]) -> None
         (inside(9), "inside each other"),
         (inside(300), "inside each other"),
         ({"must": [{"key": "dx", "match": {"value": "x" * 70_000}}]}, "64 KiB"),
+        ({"must": [{"key": "dx", "match": {"text": "red " * 251}}]}, "1,004 characters of text"),
+        ({"must": [{"key": "dx", "match": {"phrase": "x" * 400}}] * 3}, "1,200 characters of text"),
+        (
+            {
+                "must": [
+                    {
+                        "nested": {
+                            "key": "a",
+                            "filter": {"must": {"key": "b", "match": {"text_any": "x" * 1001}}},
+                        }
+                    }
+                ]
+            },
+            "text",
+        ),
+        ({"must": [{"key": "dx", "match": {"value": 2**63}}]}, "64 bits"),
+        ({"must": [{"key": "age", "range": {"gte": 10**400}}]}, "64 bits"),
+        ({"must": [{"has_id": [-(2**63) - 1]}]}, "64 bits"),
+        ({"min_should": {"conditions": [ONE], "min_count": 10**30}}, "64 bits"),
+        ({"must": [{"key": 'a"b', "match": {"value": 1}}]}, "is no field"),
+        ({"must": [{"is_empty": {"key": "a\\b"}}]}, "is no field"),
     ],
 )
 def test_a_filter_that_qdrant_would_not_take_is_refused_in_words(filter: Any, word: str) -> None:

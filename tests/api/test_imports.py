@@ -237,6 +237,52 @@ def test_files_that_cannot_be_kept_cancel_the_job(
     assert ledger.snapshot(problem["job"]).state == "cancelled"
 
 
+class Interrupted(Files):
+    """Files whose keeping takes so long that something happens meanwhile."""
+
+    meanwhile: Callable[[], object]
+
+    def write(self, key: str, data: Any) -> None:
+        super().write(key, data)
+        Interrupted.meanwhile()
+
+
+def test_a_job_that_is_cancelled_while_its_files_are_kept_says_so_and_keeps_none(
+    client_with: Callable[..., FlaskClient],
+    tmp_path: Path,
+    ledger: Ledger,
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.parts.Files", Interrupted)
+    client = client_with(files=str(tmp_path))
+    monkeypatch.setattr(
+        Interrupted, "meanwhile", lambda: ledger.cancel(ledger.jobs(1)[0][0].id), raising=False
+    )
+    problem = assert_problem(upload(client), 409, "job_cancelled", "import it again")
+    assert ledger.snapshot(problem["job"]).state == "cancelled"
+    assert files.read(feed_key(problem["job"], "1-feed.csv")) is None
+
+
+def test_a_job_that_was_cancelled_since_is_still_the_same_requests(
+    keeping: FlaskClient, ledger: Ledger
+) -> None:
+    first = upload(keeping, headers=KEY).json["id"]
+    ledger.cancel(first)
+    again = upload(keeping, headers=KEY)
+    assert (again.status_code, again.json["id"], again.json["state"]) == (202, first, "cancelled")
+
+
+def test_a_callback_is_not_built_here_either(keeping: FlaskClient) -> None:
+    callback = {"callback_url": "https://shop.example/done"}
+    for answer in (
+        keeping.post(IMPORTS, json={**DATASET, **callback}),
+        keeping.post(IMPORTS, json=DATASET, query_string=callback),
+        upload(keeping, callback),
+    ):
+        assert_problem(answer, 422, "not_implemented", "callback_url")
+
+
 def test_a_full_backlog_takes_no_import(
     client_with: Callable[..., FlaskClient], redis_client: redis.Redis
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
@@ -14,12 +15,14 @@ import redis
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
+from api import limits
+from shared.contract import ROUTE_COPY, Chunk, ChunkReport, Item, ItemOutcome, Source
 from shared.errors import FailureCode
 from shared.ledger import Ledger
+from shared.parcels import Parcel
 from shared.settings import Settings
 from shared.uploads import Uploads
-from tests.api.conftest import assert_problem
+from tests.api.conftest import Workers, assert_problem
 
 JOBS = "/v1/collections/shop/jobs"
 NDJSON = "application/x-ndjson"
@@ -288,6 +291,17 @@ def test_a_chunk_of_heavy_payloads_is_full_before_its_count(client: FlaskClient,
     assert chunks == [5, 5, 2]
 
 
+def test_a_chunk_of_heavy_vectors_is_full_before_its_count(client: FlaskClient, ledger: Ledger) -> None:
+    vector = base64.b64encode(bytes(4 * limits.MAX_VECTOR_LENGTH)).decode()
+    lines = [json.dumps({"id": str(n), "vector": vector}) for n in range(14)]
+    answer = client.post(
+        "/v1/collections/shop/jobs", data="\n".join(lines), content_type="application/x-ndjson"
+    )
+    job = answer.get_json()["id"]
+    chunks = [ledger.claim(job, number) for number in (1, 2)]
+    assert [len(chunk.items) for chunk in chunks if chunk] == [12, 2]
+
+
 def test_each_retry_of_an_upload_holds_its_picture_for_itself(
     client: FlaskClient, ledger: Ledger, uploads: Uploads
 ) -> None:
@@ -317,6 +331,23 @@ def test_a_retry_of_an_upload_that_is_gone_says_so(
     assert again.items[0].upload is None
 
 
+def test_a_retry_of_a_picture_that_was_imported_says_to_import_it_again(
+    client: FlaskClient, ledger: Ledger, uploads: Uploads
+) -> None:
+    job = ledger.open_job("shop", source=Source(dataset="marmal88/skin_cancer"))
+    ledger.begin_import(job)
+    errand = ledger.errands.take("imports")
+    assert errand
+    item = Item(id="a", upload=uploads.park_for_ingest(b"picture"))
+    ledger.errands.accept(errand, "1", [Parcel([item], 7)])
+    end_all(ledger, job, FailureCode.ATTEMPTS_EXHAUSTED)
+    again = ledger.claim(client.post(f"/v1/jobs/{job}/retry").get_json()["id"], 1)
+    assert again
+    assert again.items[0].refused
+    assert again.items[0].refused.code is FailureCode.EMPTY
+    assert "import it again" in again.items[0].refused.detail
+
+
 def end_all(ledger: Ledger, job: str, code: FailureCode) -> None:
     chunk = ledger.claim(job, 1)
     assert chunk is not None
@@ -327,3 +358,44 @@ def end_all(ledger: Ledger, job: str, code: FailureCode) -> None:
 @pytest.fixture
 def uploads(redis_client: redis.Redis, settings: Settings) -> Uploads:
     return Uploads(redis_client, settings)
+
+
+# Copies
+
+
+def end_copy(ledger: Ledger) -> str:
+    """A job that copied one image from `shop@1` to `shop@2`, which failed."""
+    job = ledger.open_job("shop@2", source=Source(collection="shop@1"))
+    ledger.begin_import(job)
+    errand = ledger.errands.take("imports")
+    assert errand
+    ledger.errands.accept(errand, "a", [Parcel([Item(id="a", url="http://a.example/a.jpg")])])
+    ledger.errands.seal(errand)
+    ledger.errands.let_go(errand)
+    end_all(ledger, job, FailureCode.CONNECT_FAILED)
+    return job
+
+
+def test_a_copy_is_retried_by_copying_what_is_missing_now(
+    client: FlaskClient, workers: Workers, ledger: Ledger
+) -> None:
+    job = end_copy(ledger)
+    workers.answer(ROUTE_COPY, {"ok": ["shop@1", "shop@2"]})
+    answer = client.post(f"/v1/jobs/{job}/retry")
+    assert answer.status_code == 202, answer.text
+    assert workers.calls == [("route_copy", "shop", 2, 1)]
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.json['id']}"
+    assert (answer.json["collection"], answer.json["state"]) == ("shop@2", "accepting")
+    errand = ledger.errands.take("imports")
+    assert errand
+    assert (errand.job, errand.source) == (answer.json["id"], Source(collection="shop@1"))
+
+
+def test_a_copy_whose_version_is_gone_is_not_retried(
+    client: FlaskClient, workers: Workers, ledger: Ledger
+) -> None:
+    job = end_copy(ledger)
+    gone = {"code": "collection_not_found", "detail": "There is no collection `shop@1`."}
+    workers.answer(ROUTE_COPY, {"error": gone})
+    assert_problem(client.post(f"/v1/jobs/{job}/retry"), 404, "collection_not_found", "shop@1")
+    assert ledger.errands.take("imports") is None

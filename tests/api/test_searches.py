@@ -188,6 +188,7 @@ def test_a_query_part_may_be_left_out_or_be_a_file(client: FlaskClient, redis_cl
         ({"id": "x", "group_by": ""}, "invalid_request", "`group_by`"),
         ({"id": "x", "group_by": "x" * 257}, "invalid_request", "`group_by`"),
         ({"id": "x", "group_by": ["x"]}, "invalid_request", "`group_by`"),
+        ({"id": "x", "group_by": 'a"b'}, "invalid_request", "is no field"),
         ({"id": "x", "group_size": 2}, "invalid_request", "`group_size` goes with `group_by`"),
         ({"id": "x", "group_by": "p", "group_size": 0}, "invalid_request", "`group_size`"),
         ({"id": "x", "group_by": "p", "group_size": 101}, "invalid_request", "`group_size`"),

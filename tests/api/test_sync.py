@@ -55,6 +55,30 @@ def test_a_job_that_asks_for_none_is_done_with_its_items(client: FlaskClient, le
     assert not {"sync", "removed"} & ended.keys()
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (
+            "application/x-ndjson",
+            b'{"url":"http://a.example/1","id":7}\n{"url":"http://a.example/2","id":"x"}\n',
+        ),
+        ("application/json", b'{"items":[{"url":"ftp://a.example/","id":""},{"url":"/2.jpg","id":"x"}]}'),
+        ("text/csv", b"id,url\n%b,http://a.example/1\nx,\n" % (b"7" * 600)),
+        ("text/csv", b"id,url\n1,%b\nx,http://a.example/1\n" % b"|".join([b"http://a.example/1"] * 1001)),
+    ],
+)
+def test_items_whose_ids_cannot_be_read_are_counted(
+    client: FlaskClient, ledger: Ledger, kind: str, body: bytes
+) -> None:
+    given = {"sync": "true", "separator": "|"}
+    answer = client.post(JOBS, data=body, content_type=kind, query_string=given)
+    assert answer.status_code == 202, answer.text
+    end_all(ledger, answer.json["id"])
+    errand = ledger.errands.take("syncs")
+    assert errand
+    assert (errand.accepted, errand.unnamed) == (2, 1)
+
+
 def test_a_body_that_breaks_removes_nothing(client: FlaskClient, ledger: Ledger) -> None:
     problem = assert_problem(submit(client, body=LINES + b"{"), 400, "invalid_body")
     assert ledger.snapshot(problem["job"]).state == "cancelled"

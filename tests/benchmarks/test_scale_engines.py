@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from rich.console import Console
 from benchmarks.context import Context
 from benchmarks.scale.engines import Stage, measure_embedded, measure_server
 from benchmarks.scale.vectors import BLOCK
-from tests.qdrant_server import Unavailable, qdrant_server
+from tests.qdrant_server import qdrant_for_tests
 
 
 @pytest.fixture
@@ -35,13 +34,8 @@ def test_the_embedded_store_is_measured_as_shipped_and_optimised(context: Contex
 
 
 def test_the_server_is_measured_as_loaded_and_indexed(context: Context) -> None:
-    try:
-        with qdrant_server():  # another of this process is not taken for it
-            loaded, indexed = measure_server(context, [BLOCK])
-    except Unavailable as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
+    with qdrant_for_tests():  # another of this process is not taken for it
+        loaded, indexed = measure_server(context, [BLOCK])
     assert (loaded.state, indexed.state) == ("as loaded", "indexed")
     _check(loaded)
     _check(indexed)

@@ -22,11 +22,18 @@ def image(
 
 
 def serve(api: Any, answer: Any, name: str, images: list[dict[str, Any]]) -> None:
-    """The collection, its images on two pages."""
+    """The collection, at version 3, whose images stand on two pages under the name of that very version."""
     dimension = len(base64.b64decode(images[0]["vector"])) // 4 if images else 2
-    about = {"name": name, "model": "m", "revision": "1", "preprocessing": "p", "dimension": dimension}
+    about = {
+        "name": name,
+        "version": 3,
+        "model": "m",
+        "revision": "1",
+        "preprocessing": "p",
+        "dimension": dimension,
+    }
     about |= {"distance": "cosine", "images": len(images), "indexes": {"dx": "keyword"}}
     api.on("GET", f"/v1/collections/{name}", answer(about))
     half = len(images) // 2
     pages = [{"images": images[:half], "next_cursor": "2"}, {"images": images[half:], "next_cursor": None}]
-    api.on("GET", f"/v1/collections/{name}/images", *map(answer, pages))
+    api.on("GET", f"/v1/collections/{name}%403/images", *map(answer, pages))

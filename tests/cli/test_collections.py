@@ -54,8 +54,8 @@ def test_delete_without_a_name_is_misuse(shoes, run):
 
 
 VERSIONS = [
-    {"version": 1, "live": False, "images": 9, "model": "old", "dimension": 4},
-    {"version": 2, "live": True, "images": 8, "model": "new", "dimension": 6},
+    {"name": "shoes", "version": 1, "live": False, "images": 9, "model": "old", "dimension": 4},
+    {"name": "shoes", "version": 2, "live": True, "images": 8, "model": "new", "dimension": 6},
 ]
 
 
@@ -68,11 +68,44 @@ def test_versions_are_listed(shoes, run, answer):
     assert json.loads(run("collections", "shoes", "--versions", "--json").stdout) == {"versions": VERSIONS}
 
 
-def test_a_version_is_put_live(shoes, run, answer):
-    shoes.on("POST", "/v1/collections/shoes/versions/1/live", answer(VERSIONS[0]))
+@pytest.fixture
+def swapped(shoes, answer, job):
+    """`shoes` is at version 2, and one copy into version 1 brings three images."""
+    path = "/v1/collections/shoes/versions"
+    shoes.on("GET", path, answer({"versions": VERSIONS}))
+    shoes.on("POST", f"{path}/1/live", answer(VERSIONS[0]))
+    shoes.on("GET", "/v1/jobs", answer({"jobs": [], "next_cursor": None}))
+    shoes.on("POST", f"{path}/1/copies", answer(job(collection="shoes@1"), 202))
+    shoes.on("GET", "/v1/jobs/j1", answer(job(collection="shoes@1")))
+    return shoes
+
+
+def test_a_version_that_is_put_live_gets_what_came_to_the_one_before(swapped, run):
     result = run("collections", "shoes", "--live", "1")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert "shoes is at version 1, under old" in result.stderr
+    assert "3 indexed" in result.stdout
+    assert [one.path.rpartition("/")[2] for one in swapped.received if one.method == "POST"] == [
+        "live",
+        "copies",
+    ]
+    [copy] = swapped.sent("POST", "/v1/collections/shoes/versions/1/copies")
+    assert json.loads(copy.body) == {"from": 2}
+    assert "lookalike collections shoes --live 2" in result.stderr
+
+
+def test_what_could_not_be_brought_to_a_version_that_is_put_live_is_told(swapped, run, answer, job):
+    swapped.on("GET", "/v1/jobs/j1", answer(job(indexed=1, failed=2, failures={"http_status": 2})))
+    result = run("collections", "shoes", "--live", "1")
+    assert result.exit_code == 1
+    assert "2 images could not be copied" in result.stderr
+
+
+def test_a_version_that_is_live_already_gets_what_the_others_have_newer(swapped, run, answer, job):
+    path = "/v1/collections/shoes/versions/2"
+    swapped.on("POST", f"{path}/copies", answer(job(collection="shoes@2"), 202))
+    assert run("collections", "shoes", "--live", "2").exit_code == 0
+    assert [one.path for one in swapped.received if one.method == "POST"] == [f"{path}/copies"]
 
 
 @pytest.mark.parametrize(("typed", "dropped"), [("y\n", True), ("n\n", False)])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
+from math import cos, radians, sin
 
 import numpy as np
 import pytest
@@ -8,60 +11,98 @@ from PIL import Image
 
 from tests.cli.collection import image, serve
 
-FAR, NEAR = [1.0, 0.0, 0.0], [0.0, float(np.cos(0.1)), float(np.sin(0.1))]
+
+def at(degrees: float) -> tuple[float, float]:
+    return cos(radians(degrees)), sin(radians(degrees))
+
+
+SHOES = [
+    image("c", at(2), url="http://a.example/c", bytes_=b"c", group="p2"),
+    image("a", at(0), url="http://a.example/a", bytes_=b"a", group="p1"),
+    image("d", at(2), bytes_=b"c", group="p2"),
+    image("b", at(90), bytes_=b"b", group="p1"),
+    image("e", at(91), bytes_=b"e", group="p1"),
+    image("=f", at(200), bytes_=b"f"),
+]
 
 
 @pytest.fixture
-def shop(api, answer):
-    """b and d have the same bytes, c looks like them, a like nothing."""
-    images = [
-        image("d", [0.0, 1.0, 0.0], bytes_=b"same", group="p1", url="http://x.example/d"),
-        image("c", NEAR, group="p2"),
-        image("b", [0.0, 1.0, 0.0], bytes_=b"same", group="p1"),
-        image("a", FAR, group="=HYPERLINK()"),
+def found(api, answer, run, tmp_path):
+    """Run `duplicates`; its CSV as rows."""
+
+    def duplicates(*arguments, images=SHOES):
+        serve(api, answer, "shoes", images)
+        result = run("duplicates", "shoes", "--out", str(tmp_path), *arguments)
+        assert result.exit_code == 0, result.output
+        with (tmp_path / "duplicates.csv").open(newline="") as file:
+            return [dict(row) for row in csv.DictReader(file)]
+
+    return duplicates
+
+
+def test_sets_are_by_vector_and_by_bytes_across_ids_and_groups(found):
+    rows = found("--threshold", "0.999")
+    told = [(row["set"], row["id"], row["group"], row["similarity"], row["how"]) for row in rows]
+    assert told == [
+        ("1", "a", "p1", "1.0", ""),
+        ("1", "c", "p2", "0.9994", "vector"),
+        ("1", "d", "p2", "0.9994", "bytes"),
+        ("2", "b", "p1", "1.0", ""),
+        ("2", "e", "p1", "0.9998", "vector"),
     ]
-    serve(api, answer, "shop", images)
-    return api
+    assert rows[0]["url"] == "http://a.example/a"
+    assert rows[1]["sha256"] == rows[2]["sha256"] != rows[0]["sha256"]
 
 
-def rows(folder):
-    return list(csv.DictReader((folder / "duplicates.csv").open(newline="")))
+def test_a_higher_threshold_leaves_those_of_the_same_bytes(found):
+    assert [row["id"] for row in found("--threshold", "0.99999")] == ["c", "d"]
 
 
-def test_images_of_the_same_bytes_or_near_vectors_are_one_set(shop, run, tmp_path):
-    result = run("duplicates", "shop", "--threshold", "0.99", "--out", str(tmp_path))
-    assert result.exit_code == 0, result.output
-    assert [(row["set"], row["id"], row["how"]) for row in rows(tmp_path)] == [
-        ("1", "b", ""),
-        ("1", "c", "vector"),
-        ("1", "d", "bytes"),
-    ]
-    assert float(rows(tmp_path)[1]["similarity"]) == pytest.approx(np.cos(0.1), abs=1e-4)
+def test_what_hangs_together_through_a_third_is_one_set(found):
+    images = [image(id, at(degrees)) for id, degrees in (("x", 0), ("y", 12), ("z", 24))]
+    assert [row["id"] for row in found("--threshold", "0.97", images=images)] == ["x", "y", "z"]
 
 
-def test_a_higher_threshold_leaves_those_of_the_same_bytes(shop, run, tmp_path):
-    run("duplicates", "shop", "--threshold", "0.9999", "--out", str(tmp_path))
-    assert [row["id"] for row in rows(tmp_path)] == ["b", "d"]
+def test_across_tells_only_of_sets_that_span_groups(found):
+    assert {row["id"] for row in found("--threshold", "0.999", "--across", "group")} == {"a", "c", "d"}
 
 
-def test_across_a_field_a_set_of_one_value_is_none(shop, run, tmp_path):
-    run("duplicates", "shop", "--threshold", "0.9999", "--across", "group", "--out", str(tmp_path))
-    assert rows(tmp_path) == []
+def test_images_without_a_group_are_each_their_own(found):
+    images = [image("a", at(0), bytes_=b"x"), image("b", at(0), bytes_=b"x")]
+    assert len(found("--across", "group", images=images)) == 2
 
 
-def test_across_a_field_a_set_of_several_values_stays(shop, run, tmp_path):
-    run("duplicates", "shop", "--threshold", "0.99", "--across", "group", "--out", str(tmp_path))
-    assert {row["group"] for row in rows(tmp_path)} == {"p1", "p2"}
+def test_a_formula_is_quoted(found):
+    images = [image("=a", at(0), bytes_=b"x"), image("b", at(0), bytes_=b"x", group="+1")]
+    rows = found(images=images)
+    assert [row["id"] for row in rows] == ["'=a", "b"]
+    assert rows[1]["group"] == "'+1"
 
 
-def test_what_hangs_together_through_a_third_is_one_set(api, answer, run, tmp_path):
-    turned = [[float(np.cos(angle)), float(np.sin(angle))] for angle in (0.0, 0.2, 0.4)]
-    serve(api, answer, "shop", [image(id, vector) for id, vector in zip("xyz", turned, strict=True)])
-    run("duplicates", "shop", "--threshold", "0.97", "--out", str(tmp_path))
-    assert [row["id"] for row in rows(tmp_path)] == ["x", "y", "z"]
+def test_json_is_a_row_a_line(api, answer, run, tmp_path):
+    serve(api, answer, "shoes", SHOES)
+    lines = run(
+        "duplicates", "shoes", "--threshold", "0.999", "--out", str(tmp_path), "--json"
+    ).stdout.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["a", "c", "d", "b", "e"]
 
 
-def test_the_sheet_is_drawn_though_no_thumbnail_is_kept(shop, run, tmp_path):
-    run("duplicates", "shop", "--threshold", "0.99", "--out", str(tmp_path))
+def test_the_contact_sheet_shows_the_thumbnails(api, answer, found, tmp_path):
+    webp = io.BytesIO()
+    Image.new("RGB", (60, 40), "#00c800").save(webp, "WEBP")
+    api.on("GET", "/v1/collections/shoes%403/images/a%2Fb%23%C3%BC/thumbnail", answer(webp.getvalue()))
+    api.on("GET", "/v1/collections/shoes%403/images/broken/thumbnail", answer(b"no picture"))
+    kept = {"thumbnail": True}
+    images = [image(id, at(0), bytes_=b"x", _image=kept) for id in ("a/b#ü", "gone", "broken")]
+    found(images=[*images, image("none", at(0), bytes_=b"x")])
     with Image.open(tmp_path / "duplicates.png") as sheet:
-        assert sheet.width > 200
+        pixels = np.asarray(sheet.convert("RGB")).astype(int)
+    green = np.abs(pixels - (0, 200, 0)).max(axis=2) < 12
+    assert 0.8 * 60 * 40 < green.sum() < 1.2 * 60 * 40
+    asked = [one.path for one in api.received if one.path.endswith("/thumbnail")]
+    assert len(asked) == 3  # `none` says itself that it has none
+
+
+def test_no_duplicates_are_a_sheet_and_a_csv_without_rows(found, tmp_path):
+    assert found(images=[image("a", at(0)), image("b", at(90))]) == []
+    assert (tmp_path / "duplicates.png").exists()

@@ -75,14 +75,64 @@ def test_a_version_that_stands_is_gone_on_with_after_its_copy_at_work_has_ended(
     assert "/v1/jobs/jx" not in paths
 
 
-def test_what_is_live_already_is_only_caught_up_with(shop, run, answer):
-    versions = [version(1, "old"), version(2, "new", live=True)]
+def test_what_is_live_already_is_only_caught_up_with_from_all_others(shop, run, answer):
+    versions = [version(1, "old"), version(2, "new", live=True), version(3, "newer")]
     shop.on("GET", PATH, answer({"versions": versions}))
     result = reindex(run)
     assert result.exit_code == 0
     assert "under new already" in result.stderr
-    assert asked(shop) == [f"POST {PATH}/2/copies"]
-    assert json.loads(shop.sent("POST", f"{PATH}/2/copies")[0].body) == {"from": 1}
+    assert asked(shop) == [f"POST {PATH}/2/copies"] * 2
+    origins = [json.loads(one.body) for one in shop.sent("POST", f"{PATH}/2/copies")]
+    assert origins == [{"from": 3}, {"from": 1}]
+
+
+def test_images_that_the_last_copy_could_not_bring_are_told_and_make_the_exit_code_1(shop, run, answer, job):
+    failed = job(id="j3", total=2, indexed=1, failed=1, failures={"http_status": 1})
+    copies = [answer(job(id=id), 202) for id in ("j1", "j2", "j3")]
+    shop.on("POST", f"{PATH}/2/copies", *copies)
+    shop.on("GET", "/v1/jobs/j3", answer(failed))
+    result = reindex(run)
+    assert result.exit_code == 1
+    assert "shop is at version 2, under new" in result.stderr
+    assert "1 image could not be copied" in result.stderr
+    assert "lookalike jobs j3 --failures" in result.stdout
+    assert "--live 1" in result.stderr
+
+
+def test_a_new_version_under_the_same_name_of_a_model_is_made_when_it_is_asked_for(shop, run, answer):
+    live = version(1, "new", live=True)
+    shop.on("GET", PATH, answer({"versions": [live]}))
+    result = reindex(run, "--new")
+    assert result.exit_code == 0, result.output
+    assert f"POST {PATH}" in asked(shop)
+    assert f"POST {PATH}/2/live" in asked(shop)
+    assert "--new" in reindex(run).stderr
+
+
+def test_a_new_version_that_was_made_while_nobody_answered_is_not_made_twice(
+    shop, run, answer, problem, monkeypatch
+):
+    monkeypatch.setattr("cli.versions._PAUSE_SECONDS", 0)
+    live, made = version(1, "new", live=True), version(2, "new")
+    shop.on(
+        "GET", PATH, *(answer({"versions": list(each)}) for each in ([live], [live], [live], [live, made]))
+    )
+    shop.on("POST", PATH, problem(503, "workers_unavailable", "No worker answered."))
+    assert reindex(run, "--new").exit_code == 0
+    assert asked(shop).count(f"POST {PATH}") == 1
+    assert f"POST {PATH}/2/live" in asked(shop)
+
+
+def test_workers_that_restart_at_any_step_are_waited_for(shop, run, answer, problem, job, monkeypatch):
+    monkeypatch.setattr("cli.versions._PAUSE_SECONDS", 0)
+    away = problem(503, "workers_unavailable", "No worker answered.", **{"Retry-After": "0"})
+    shop.on("GET", PATH, away, answer({"versions": [OLD]}))
+    shop.on("GET", f"{PATH}/2/comparison", away, answer(COMPARISON))
+    copies = [away, answer(job(id="j1"), 202), answer(job(id="j2"), 202)]
+    shop.on("POST", f"{PATH}/2/copies", *copies)
+    result = reindex(run)
+    assert result.exit_code == 0, result.output
+    assert "shop is at version 2" in result.stderr
 
 
 def test_a_collection_of_one_version_under_the_model_has_nothing_to_do(shop, run, answer):
@@ -139,7 +189,7 @@ def test_while_rounds_shrink_another_follows(shop, run, answer, job):
 
 
 def test_a_model_that_is_being_loaded_is_waited_for(shop, run, answer, problem, monkeypatch):
-    monkeypatch.setattr("cli.reindex._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("cli.versions._PAUSE_SECONDS", 0)
     loading = problem(503, "workers_unavailable", "The model new is being loaded.")
     shop.on("POST", PATH, loading, loading, answer(NEW, 201))
     shop.on("POST", f"{PATH}/2/live", loading, answer(NEW | {"live": True}))

@@ -28,6 +28,14 @@ def site(
         yield site
 
 
+def _until_all_wait(site: Site) -> None:
+    """Until the worker fetches no more: what it has in hand waits for the store, which is paused."""
+    last = -1
+    while (fetched := site.images.requests.total()) > last:
+        last = fetched
+        time.sleep(1)
+
+
 @rounds(short=1, long=50)
 def test_a_worker_is_killed(trial: Begin, count: int) -> None:
     worker = trial("ingest worker: SIGKILL")
@@ -41,7 +49,7 @@ def test_a_worker_is_killed_while_it_writes(trial: Begin, count: int) -> None:
     stack, unreported = worker.site.stack, 0
     for job in worker.under_load(count):
         with paused(pid_of(stack, "store")):
-            time.sleep(1)  # by now the worker waits for the store
+            _until_all_wait(worker.site)
             worker.strike()
             kill(stack, "worker")
             reported = worker.site.record.ended(job.id)

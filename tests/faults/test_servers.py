@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from tests.faults.rounds import rounds
 from tests.faults.site import CHUNK, Site, running
 from tests.faults.trial import Trial
 from tests.image_server import ImageServer
-from tests.qdrant_server import QdrantServer, Unavailable, mortal_qdrant_server
+from tests.qdrant_server import QdrantServer, qdrant_for_tests
 
 Begin = Callable[[str], Trial]
 
@@ -23,13 +22,8 @@ _RECEIVED = re.compile(r"Task ingest_chunk\[(\w+)\] received")
 
 @pytest.fixture(scope="module")
 def qdrant() -> Iterator[QdrantServer]:
-    try:
-        with mortal_qdrant_server() as server:
-            yield server
-    except Unavailable as reason:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(reason))
+    with qdrant_for_tests() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

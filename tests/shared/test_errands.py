@@ -7,12 +7,13 @@ import time
 import pytest
 import redis
 
-from shared.contract import ChunkReport, Item, ItemOutcome, Source, Sync
+from shared.contract import ChunkReport, Item, ItemOutcome, PutOff, Refusal, Source, Sync
 from shared.errands import Errand
-from shared.errors import RequestError
+from shared.errors import FailureCode, RequestError
 from shared.ledger import Ledger
 from shared.parcels import Parcel, point_hashes
 from shared.settings import Settings
+from shared.uploads import Uploads
 from tests.shared.test_ledger import hasty as hasty
 
 SOURCE = Source(dataset="marmal88/skin_cancer", fill={"age": 0})
@@ -34,6 +35,21 @@ def taken(ledger: Ledger, line: str = "imports") -> Errand:
     return errand
 
 
+def pictures(uploads: Uploads, count: int, start: int = 0) -> list[Item]:
+    """Items whose pictures, ten bytes each, are parked."""
+    parked = [(n, uploads.park_for_ingest(b"picture %02d" % n)) for n in range(start, start + count)]
+    return [Item(id=f"i{n}", upload=sha256) for n, sha256 in parked]
+
+
+def parked(client: redis.Redis) -> int:
+    return len(list(client.scan_iter("lookalike:upload:*")))
+
+
+@pytest.fixture
+def uploads(redis_client: redis.Redis, settings: Settings) -> Uploads:
+    return Uploads(redis_client, settings)
+
+
 def finish(ledger: Ledger, job: str, number: int) -> None:
     chunk = ledger.claim(job, number)
     assert chunk
@@ -43,8 +59,8 @@ def finish(ledger: Ledger, job: str, number: int) -> None:
 def test_an_import_is_read_only_once_its_source_is_here(ledger: Ledger) -> None:
     job = ledger.open_job("shop", source=SOURCE)
     assert ledger.errands.take("imports") is None
-    ledger.begin_import(job)
-    ledger.begin_import(job)
+    assert ledger.begin_import(job)
+    assert ledger.begin_import(job)
     errand = taken(ledger)
     assert (errand.job, errand.collection, errand.source, errand.position) == (job, "shop", SOURCE, "")
     assert errand.is_open
@@ -76,7 +92,7 @@ def test_only_who_holds_it_accepts_pins_and_seals(hasty: Ledger) -> None:
     assert second.attempt == 2
     assert hasty.errands.accept(first, "1", [Parcel(items(1))]) is None
     hasty.errands.pin(first, Source(dataset="another"))
-    hasty.errands.seal(first)
+    assert not hasty.errands.seal(first)
     hasty.errands.let_go(first)
     assert hasty.errands.keep(first).state == "lost"
     assert hasty.snapshot(job).state == "accepting"
@@ -129,6 +145,7 @@ def test_a_cancelled_import_is_handed_to_a_worker_to_clear_up(ledger: Ledger) ->
     waiting, half = begun(ledger), ledger.open_job("shop", source=SOURCE)
     for job in (waiting, half):
         ledger.cancel(job)
+    assert not ledger.begin_import(half)
     cleared = [taken(ledger) for _ in (waiting, half)]
     assert {errand.job for errand in cleared} == {waiting, half}
     assert not any(errand.is_open for errand in cleared)
@@ -141,6 +158,7 @@ def test_its_holder_hears_that_it_is_cancelled(ledger: Ledger) -> None:
     ledger.cancel(job)
     assert ledger.errands.keep(errand).state == "cancelled"
     assert ledger.errands.accept(errand, "2", [Parcel(items(1))]) is None
+    assert not ledger.errands.seal(errand)
     assert ledger.snapshot(job).failures == {"cancelled": 1}
 
 
@@ -155,7 +173,10 @@ def test_tries_are_counted_until_it_gets_on(ledger: Ledger) -> None:
     assert (errand.attempt, errand.last_error) == (4, "why")
     ledger.errands.accept(errand, "1", [])
     assert ledger.errands.put_back(errand, after=0, counts=False) == 0
-    assert taken(ledger).attempt == 1
+    errand = taken(ledger)
+    assert errand.attempt == 1
+    ledger.errands.accept(errand, "1", [])  # where it stands already
+    assert ledger.errands.put_back(errand, after=0, counts=True) == 1
 
 
 def test_a_service_that_is_away_for_good_counts_in_the_end(ledger: Ledger) -> None:
@@ -183,6 +204,106 @@ def test_bytes_are_counted_until_their_chunk_ends_also_where_it_is_split(
     for number in (2, *range(3, 11)):
         finish(ledger, job, number)
     assert (ledger.errands.keep(errand).parked, ledger.errands.keep(errand).chunks) == (0, 0)
+
+
+@pytest.mark.parametrize("code", [None, FailureCode.NOT_AN_IMAGE, FailureCode.ATTEMPTS_EXHAUSTED])
+def test_what_an_import_parked_is_let_go_of_however_its_items_end(
+    ledger: Ledger, uploads: Uploads, redis_client: redis.Redis, code: FailureCode | None
+) -> None:
+    job, errand = begun(ledger), taken(ledger)
+    ledger.errands.accept(errand, "2", [Parcel(pictures(uploads, 2), 20)])
+    chunk = ledger.claim(job, 1)
+    assert chunk
+    outcomes = [ItemOutcome(item, "failed" if code else "indexed", code) for item in chunk.items]
+    ledger.commit(ChunkReport(chunk, outcomes))
+    assert parked(redis_client) == 0
+
+
+def test_a_picture_that_another_job_waits_for_stays_parked(
+    ledger: Ledger, uploads: Uploads, redis_client: redis.Redis
+) -> None:
+    job, errand = begun(ledger), taken(ledger)
+    ledger.errands.accept(errand, "3", [Parcel([*pictures(uploads, 2), *pictures(uploads, 1)], 30)])
+    uploads.park_for_ingest(b"picture 01")
+    chunk = ledger.claim(job, 1)
+    assert chunk
+    ended = ChunkReport(chunk, [ItemOutcome(item, "indexed") for item in chunk.items])
+    ledger.commit(ended)
+    ledger.commit(ended)
+    assert parked(redis_client) == 1
+
+
+def test_what_was_uploaded_is_kept_for_a_retry_where_one_may_help(
+    ledger: Ledger, uploads: Uploads, redis_client: redis.Redis
+) -> None:
+    job = ledger.open_job("shop")
+    ledger.accept_chunk(job, pictures(uploads, 3))
+    chunk = ledger.claim(job, 1)
+    assert chunk
+    codes = (FailureCode.NOT_AN_IMAGE, FailureCode.ATTEMPTS_EXHAUSTED, FailureCode.CANCELLED)
+    ended = zip(chunk.items, codes, strict=True)
+    ledger.commit(ChunkReport(chunk, [ItemOutcome(item, "failed", code) for item, code in ended]))
+    assert parked(redis_client) == 2
+
+
+def test_what_a_cancelled_import_parked_is_let_go_of_as_its_chunks_end(
+    hasty: Ledger, ledger: Ledger, uploads: Uploads, redis_client: redis.Redis
+) -> None:
+    job, errand = begun(ledger), taken(ledger)
+    parcels = [Parcel(pictures(uploads, 2, start), 20) for start in (0, 10, 20, 30)]
+    ledger.errands.accept(errand, "8", parcels)
+    held, dies = ledger.claim(job, 1), hasty.claim(job, 2)
+    assert held
+    assert dies
+    redis_client.hset(f"lookalike:job:{job}:leases", "until:2", 2**60)
+    ledger.cancel(job)
+    assert parked(redis_client) == 4
+    ledger.release(held, after=0, counts=True, reason="boom")
+    assert parked(redis_client) == 2
+    redis_client.hset(f"lookalike:job:{job}:leases", "until:2", 0)
+    ledger.overdue(0)
+    assert (parked(redis_client), ledger.snapshot(job).pending) == (0, 0)
+
+
+def test_what_was_split_or_put_off_stays_parked_until_it_ends(
+    redis_client: redis.Redis, settings: Settings, uploads: Uploads
+) -> None:
+    ledger = Ledger(redis_client, settings.model_copy(update={"max_attempts": 1}))
+    job, errand = begun(ledger), taken(ledger)
+    ledger.errands.accept(
+        errand, "9", [Parcel(pictures(uploads, 8), 80), Parcel(pictures(uploads, 2, 10), 20)]
+    )
+    broken, other = ledger.claim(job, 1), ledger.claim(job, 2)
+    assert broken
+    assert other
+    assert ledger.split(broken) == "split"
+    first, second = other.items
+    ledger.commit(ChunkReport(other, [ItemOutcome(first, "indexed")], [PutOff([second], 1, 0)]))
+    assert parked(redis_client) == 9
+    finish(ledger, job, 3)
+    assert parked(redis_client) == 8
+    ledger.cancel(job)
+    assert (parked(redis_client), ledger.snapshot(job).pending) == (0, 0)
+
+
+def test_items_that_nobody_can_name_are_counted(ledger: Ledger) -> None:
+    refused = Refusal(code=FailureCode.PAYLOAD_INVALID, detail="It is no JSON.")
+    unnamed = Item(id="row:7", refused=refused.model_copy(update={"unnamed": True}))
+    begun(ledger)
+    errand = taken(ledger)
+    ledger.errands.accept(errand, "3", [Parcel([*items(2), unnamed]), Parcel([unnamed])])
+    ledger.errands.accept(errand, "4", [Parcel([Item(id="x", refused=refused)])])
+    ledger.errands.put_back(errand, after=0, counts=False)
+    assert taken(ledger).unnamed == 2
+
+
+def test_an_errand_is_over_once_it_was_let_go(hasty: Ledger) -> None:
+    begun(hasty)
+    first = taken(hasty)
+    assert not hasty.errands.is_over(first)
+    time.sleep(0.01)
+    hasty.errands.let_go(taken(hasty))
+    assert hasty.errands.is_over(first)
 
 
 def test_an_errand_whose_job_has_expired_is_forgotten(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -228,7 +349,7 @@ def test_a_job_of_nothing_is_synchronised_too(ledger: Ledger) -> None:
 
 def test_a_job_that_was_cancelled_is_not_synchronised(ledger: Ledger, redis_client: redis.Redis) -> None:
     job = ledger.open_job("shop", sync=Sync())
-    ledger.accept_chunk(job, items(2), follow=True)
+    ledger.accept_chunk(job, items(2))
     ledger.seal_job(job)
     finish(ledger, job, 1)
     held = taken(ledger, "syncs")
@@ -237,3 +358,34 @@ def test_a_job_that_was_cancelled_is_not_synchronised(ledger: Ledger, redis_clie
     assert ledger.snapshot(job).state == "cancelled"
     assert ledger.errands.take("syncs") is None
     assert not redis_client.exists(f"lookalike:job:{job}:ids")
+
+
+def test_a_job_that_is_synchronised_keeps_in_mind_what_any_job_names_meanwhile(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    earlier = ledger.open_job("shop")
+    job = ledger.open_job("shop", sync=Sync())
+    ledger.accept_chunk(job, items(2))
+    ledger.accept_chunk(earlier, items(1, 2))
+    for collection in ("shop@2", "lamps"):
+        ledger.accept_chunk(ledger.open_job(collection), items(1, 8))
+    ledger.seal_job(job)
+    finish(ledger, job, 1)
+    sync = taken(ledger, "syncs")
+    assert (sync.accepted, ledger.errands.ids(sync)) == (2, point_hashes(items(3)))
+    ledger.accept_chunk(ledger.open_job("shop"), items(1, 3))
+    assert ledger.errands.ids(sync, after=24) == point_hashes(items(1, 3))
+    ledger.errands.synced(sync)
+    ledger.accept_chunk(earlier, items(1, 4))
+    assert not redis_client.exists(f"lookalike:job:{job}:ids", "lookalike:syncing:shop")
+
+
+def test_what_was_spared_was_not_removed(ledger: Ledger) -> None:
+    job, errand = begun(ledger, Sync()), taken(ledger)
+    ledger.errands.seal(errand)
+    sync = taken(ledger, "syncs")
+    ledger.errands.compared(sync, 5, 0.1)
+    ledger.errands.synced(sync, spared=2)
+    end = ledger.snapshot(job)
+    assert end.sync
+    assert (end.sync.absent, end.sync.removed) == (5, 3)

@@ -53,7 +53,20 @@ def test_a_url_longer_than_an_id_gives_its_hash_as_the_id() -> None:
 def test_an_id_that_is_no_short_string_is_a_failure_row(id: Any) -> None:
     refused = checked_item(URL, id, None).refused
     assert refused is not None
-    assert (refused.code, "`id`" in refused.detail) == ("payload_invalid", True)
+    assert (refused.code, "`id`" in refused.detail, refused.unnamed) == ("payload_invalid", True, True)
+
+
+@pytest.mark.parametrize("id", [7, "x" * 513])
+def test_an_id_that_cannot_be_read_is_said_though_the_url_is_bad_too(id: Any) -> None:
+    refused = checked_item("ftp://a.example/1", id, None).refused
+    assert refused
+    assert refused.unnamed
+
+
+def test_what_is_refused_for_another_reason_is_known_by_its_id() -> None:
+    for item in (checked_item("", "mine", None), checked_item(URL, "mine", [])):
+        assert item.refused
+        assert not item.refused.unnamed
 
 
 @pytest.mark.parametrize("id", ["x", "x" * 512, "https://a.example/ü b", "/"])

@@ -19,13 +19,16 @@ PATIENCE = 120.0
 
 
 class Stack:
-    """`lookalike up` on a folder and a free port, with its settings in the environment."""
+    """`lookalike up` on a folder and a free port, with its settings in the environment.
+
+    Its models run under torch unless `settings` say otherwise: to try OpenVINO costs each start seconds.
+    """
 
     def __init__(self, data: Path, **settings: str) -> None:
         self.data = data
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._settings = settings
+        self._settings = {"LOOKALIKE_RUNTIME": "torch"} | settings
         self._session = requests.Session()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -23,8 +23,8 @@ def shop(stack: Stack, images: ImageServer) -> str:
         }
         for n in range(60)
     ]
-    assert stack.ended(stack.submit("shop", items))["indexed"] == 60
-    return "shop"
+    assert stack.ended(stack.submit("search", items))["indexed"] == 60
+    return "search"
 
 
 def ids(result: dict[str, Any]) -> list[str]:

@@ -8,17 +8,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
-import pytest
 
-from tests.hub_server import Hub
+from tests.hub import Hub
 from tests.image_server import ImageServer, jpeg
 from tests.lesions import FEATURES, lesion
 from tests.products import write_feed
-from tests.system.conftest import IMAGES_HOST
 from tests.system.stack import Stack
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -48,25 +45,6 @@ class Reader:
         )
         assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
         return ran.stdout
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[Hub]:
-    served = Hub()
-    yield served
-    served.close()
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Iterator[Stack]:
-    stack = Stack(
-        tmp_path_factory.mktemp("walkthroughs") / "data",
-        LOOKALIKE_FETCH_ALLOW=f"{IMAGES_HOST}/32",
-        HF_ENDPOINT=hub.url,
-    )
-    stack.start()
-    yield stack
-    assert stack.stop() == 0
 
 
 def product(number: int, images: ImageServer, price: str = "$24.99") -> dict[str, str]:

@@ -17,6 +17,7 @@ from shared.uploads import Uploads
 from tests.image_server import ImageServer
 from tests.models import make_vit
 from workers.batcher import Batcher
+from workers.crew import Crew
 from workers.decoders import Decoders
 from workers.embed import Embedder, load_embedder
 from workers.fetch import Fetcher
@@ -82,6 +83,15 @@ def parts(
     embedder = CountingEmbedder(small_embedder)
     rows = Rows(20, embedder.shape, reserve=2)
     index = EdgeIndex(tmp_path / "index")
+    models = Models(
+        settings,
+        Model(
+            embedder,
+            rows,
+            Decoders(settings, embedder.shape, rows),
+            Batcher(embedder, batch_size=8, threads=1),
+        ),
+    )
     made = Parts(
         settings=settings,
         redis=redis_client,
@@ -90,15 +100,8 @@ def parts(
         index=index,
         placeholders=Placeholders(index),
         fetcher=Fetcher(settings),
-        models=Models(
-            settings,
-            Model(
-                embedder,
-                rows,
-                Decoders(settings, embedder.shape, rows),
-                Batcher(embedder, batch_size=8, threads=1),
-            ),
-        ),
+        models=models,
+        crew=Crew(redis_client, models),
         pool=ThreadPoolExecutor(8),
         leases=Leases(ledger, settings.lease_seconds),
         turns=Turns(),

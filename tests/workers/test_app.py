@@ -58,7 +58,7 @@ def test_a_worker_that_cannot_start_ends_with_a_word(
     redis_url: str, small_model: Path, pool: str, wrong: dict[str, str], word: str
 ) -> None:
     ended = start(pool, **({"REDIS_URL": redis_url, "LOOKALIKE_MODEL": str(small_model)} | wrong))
-    assert ended.returncode != 0
+    assert ended.returncode == 1
     assert word in ended.stderr
 
 
@@ -212,6 +212,14 @@ def test_a_worker_waits_for_a_redis_that_is_away_when_it_starts(place: Place, im
     worker.says("Trying again")
     place.valkey.start()
     place.goes_on(images)
+
+
+def test_a_worker_that_never_reached_redis_stops_well(place: Place) -> None:
+    place.valkey.kill()
+    worker = place.worker(says="Trying again")
+    worker.terminate()
+    assert worker.ended() == 0
+    assert "Traceback" not in worker.said.rpartition("Trying again")[2]
 
 
 def test_a_worker_outlives_connections_that_die_without_a_word(place: Place, images: ImageServer) -> None:

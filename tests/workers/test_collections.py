@@ -114,6 +114,13 @@ def test_a_deleted_collection_leaves_no_thumbnails(index: Index, tmp_path: Path)
     assert (thumbnails.read("shop", "0" * 64), thumbnails.read("lamps", "0" * 64)) == (None, b"webp")
 
 
+def test_a_collection_that_cannot_be_deleted_keeps_its_thumbnails(index: Index, tmp_path: Path) -> None:
+    thumbnails = Thumbnails(Files(Settings(files=str(tmp_path / "files"))))
+    thumbnails.write("shop", "0" * 64, b"webp")
+    assert refusal(collections.drop, index, thumbnails, "shop") == RequestCode.COLLECTION_NOT_FOUND
+    assert thumbnails.read("shop", "0" * 64) == b"webp"
+
+
 def test_images_are_listed_with_their_vectors_where_these_are_wanted(index: Index) -> None:
     index.create("shop", CARD)
     add(index, "a")

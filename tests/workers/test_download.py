@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import FailureCode, ItemError
 from shared.settings import Settings
-from tests.image_server import ImageServer
+from tests.image_server import HOSTILE, ImageServer
 from workers import fetch
 from workers.fetch import Fetcher
 
@@ -45,8 +45,31 @@ def test_a_file_arrives_whole_whatever_bounds_images_have(
 ) -> None:
     for path in ("/feed.csv", "/redirect?to=/feed.csv&after=0.5"):
         with (tmp_path / "feed").open("wb") as file:
-            fetcher.download(server.url(path), file, most_bytes=len(FEED), seconds=60)
+            assert fetcher.download(server.url(path), file, most_bytes=len(FEED), seconds=60)
         assert (tmp_path / "feed").read_bytes() == FEED
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "is_sure"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: close", b"hello", False),
+        (b"HTTP/1.0 200 OK", b"hello", False),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 5", b"hello", True),
+    ],
+)
+def test_it_is_said_whether_the_end_is_sure_to_be_the_end(
+    fetcher: Fetcher,
+    server: ImageServer,
+    monkeypatch: pytest.MonkeyPatch,
+    head: bytes,
+    body: bytes,
+    is_sure: bool,
+) -> None:
+    monkeypatch.setitem(HOSTILE, "/some.csv", lambda handler: handler.raw(head + b"\r\n\r\n" + body))
+    file = io.BytesIO()
+    assert fetcher.download(server.url("/some.csv"), file, most_bytes=10, seconds=60) is is_sure
+    assert file.getvalue() == b"hello"
 
 
 def test_its_own_bound_holds_declared_or_not(fetcher: Fetcher, server: ImageServer) -> None:

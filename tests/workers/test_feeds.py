@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from shared.errands import feed_key
 from shared.errors import FilesUnavailable, ItemError, RequestError
 from shared.files import Files
 from shared.settings import Settings
-from tests.image_server import ImageServer
+from tests.image_server import HOSTILE, ImageServer
 from workers.errands import Stopped
 from workers.feeds import Feeds, below
 from workers.fetch import Fetcher
@@ -53,14 +52,21 @@ def contents(feeds: Feeds, source: Source) -> list[tuple[str, bytes]]:
         return [(Path(path).name, Path(path).read_bytes()) for path in paths]
 
 
-def here() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"lookalike-feeds-{JOB}*"))
+@pytest.fixture(autouse=True)
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's folder for temporary files."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
 
 
-def test_feeds_come_in_order_under_names_that_say_what_they_are(feeds: Feeds, server: ImageServer) -> None:
+def test_feeds_come_in_order_under_names_that_say_what_they_are(
+    feeds: Feeds, server: ImageServer, temp: Path
+) -> None:
     source = Source(files=[server.url("/feeds/my%20feed.csv?v=1"), server.url("/b.csv")])
     assert contents(feeds, source) == [("1-my_feed.csv", b"one"), ("2-b.csv", b"two")]
-    assert here() == []
+    assert list(temp.iterdir()) == []
 
 
 def test_they_are_fetched_once_and_read_as_they_were(feeds: Feeds, server: ImageServer, files: Files) -> None:
@@ -72,11 +78,39 @@ def test_they_are_fetched_once_and_read_as_they_were(feeds: Feeds, server: Image
     feeds.forget(JOB)
 
 
-def test_one_that_breaks_off_is_not_kept(feeds: Feeds, server: ImageServer, files: Files) -> None:
+def test_one_that_breaks_off_is_not_kept(feeds: Feeds, server: ImageServer, files: Files, temp: Path) -> None:
     with pytest.raises(ItemError):
-        contents(feeds, Source(files=[server.url("/short")]))
-    assert files.read(feed_key(JOB, "1-short")) is None
-    assert here() == []
+        contents(feeds, Source(files=[server.url("/short.jpg")]))
+    assert files.read(feed_key(JOB, "1-short.jpg")) is None
+    assert list(temp.iterdir()) == []
+
+
+def test_one_whose_end_nobody_announced_is_not_taken_for_the_whole_where_that_is_asked_for(
+    feeds: Feeds, server: ImageServer, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nid,url\n"
+    monkeypatch.setitem(HOSTILE, "/to-its-end.csv", lambda handler: handler.raw(answer))
+    ours, theirs = Source(files=[server.url("/b.csv")]), Source(files=[server.url("/to-its-end.csv")])
+    with feeds.at_hand(JOB, ours, never, whole=True):
+        pass
+    with pytest.raises(RequestError, match="Content-Length"), feeds.at_hand(JOB, theirs, never, whole=True):
+        pass
+    assert files.read(feed_key(JOB, "1-to-its-end.csv")) is None
+    assert contents(feeds, theirs) == [("1-to-its-end.csv", b"id,url\n")]
+
+
+def test_all_that_one_job_fetches_has_one_bound(
+    server: ImageServer, settings: Settings, files: Files
+) -> None:
+    fetcher = Fetcher(settings)
+    feeds = Feeds(fetcher, files, settings.model_copy(update={"feed_max_bytes": 5}))
+    both = Source(files=[server.url("/feeds/my%20feed.csv"), server.url("/b.csv")])
+    for _ in range(2):  # what the first try kept counts in the second
+        with pytest.raises(ItemError, match="LOOKALIKE_FEED_MAX_BYTES") as caught:
+            contents(feeds, both)
+        assert caught.value.code == "too_large"
+    assert contents(feeds, Source(files=both.files[1:] if both.files else [])) == [("1-b.csv", b"two")]
+    fetcher.close()
 
 
 def test_an_upload_that_is_gone_is_named(feeds: Feeds, files: Files) -> None:
@@ -86,20 +120,20 @@ def test_an_upload_that_is_gone_is_named(feeds: Feeds, files: Files) -> None:
         contents(feeds, Source(upload=["1-a.csv", "2-b.csv"]))
 
 
-def test_who_brings_them_may_be_stopped(feeds: Feeds, server: ImageServer) -> None:
+def test_who_brings_them_may_be_stopped(feeds: Feeds, server: ImageServer, temp: Path) -> None:
     def stop() -> None:
         raise Stopped("cancelled")
 
     with pytest.raises(Stopped), feeds.at_hand(JOB, Source(files=[server.url("/b.csv")]), stop):
         pass
-    assert here() == []
+    assert list(temp.iterdir()) == []
 
 
-def test_what_a_killed_worker_left_behind_is_taken_over(feeds: Feeds, server: ImageServer) -> None:
-    left = Path(tempfile.gettempdir()) / f"lookalike-feeds-{JOB}"
-    left.mkdir()
-    (left / "1-b.csv").write_bytes(b"ha")
-    assert contents(feeds, Source(files=[server.url("/b.csv")])) == [("1-b.csv", b"two")]
+def test_two_readers_of_a_job_are_not_in_each_others_way(feeds: Feeds, server: ImageServer) -> None:
+    source = Source(files=[server.url("/b.csv")])
+    with feeds.at_hand(JOB, source, never) as [stale]:
+        assert contents(feeds, source) == [("1-b.csv", b"two")]
+        assert Path(stale).read_bytes() == b"two"
 
 
 def test_a_worker_that_keeps_no_files_says_so(server: ImageServer, settings: Settings) -> None:

@@ -22,8 +22,8 @@ from shared.errands import Errand, feed_key
 from shared.files import Files
 from shared.ledger import JobSnapshot, Ledger
 from shared.uploads import Uploads
-from tests.image_server import ImageServer, jpeg
-from workers import imports
+from tests.image_server import HOSTILE, ImageServer, jpeg
+from workers import imports, versions
 from workers.errands import Held, Runner
 from workers.imports import Imports
 from workers.lease import Leases
@@ -201,23 +201,22 @@ def test_it_reads_no_further_ahead_than_its_chunks_are_done(reader: Parts, shop:
     assert (ledger.snapshot(job).state, ledger.snapshot(job).indexed) == ("done", ROWS)
 
 
-def test_no_more_than_so_many_bytes_are_parked(
-    reader: Parts, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis
+@pytest.mark.parametrize(("bound", "most"), [(40, 32), (1, 16)])
+def test_no_more_than_so_many_bytes_are_parked_or_one_batch(
+    reader: Parts, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis, bound: int, most: int
 ) -> None:
     data, size = parquet(60, side=64), len(jpeg(1, (64, 64)))
-    monkeypatch.setattr(imports, "_MOST_PARKED", 40 * size)
+    monkeypatch.setattr(imports, "_MOST_PARKED", bound * size)
     job = begun_upload(reader, data)
     thread = threading.Thread(target=runner(reader).run)
     thread.start()
-    ledger, uploads = reader.ledger, reader.uploads
+    ledger = reader.ledger
     for number in range(1, 5):
         until(lambda: ledger.look(job, number))  # noqa: B023
-        assert parked(redis_client) < 60
+        assert parked(redis_client) <= most
         chunk = ledger.claim(job, number)
         assert chunk
         ledger.commit(done(chunk))
-        for item in chunk.items:
-            uploads.release(item.upload or "")
     thread.join(60)
     assert (ledger.snapshot(job).state, parked(redis_client)) == ("done", 0)
     assert int(redis_client.hget(f"lookalike:job:{job}", "parked") or 0) == 0
@@ -394,6 +393,42 @@ def test_an_import_that_is_synchronised_keeps_the_ids_of_all_it_accepted(
     assert len(reader.ledger.errands.ids(errand)) == 8 * ROWS
 
 
+def test_a_synchronised_feed_that_may_have_broken_off_is_refused_unless_it_is_forced(
+    reader: Parts, shop: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + FEED.encode()
+    monkeypatch.setitem(HOSTILE, "/unmeasured.csv", lambda handler: handler.raw(answer))
+    totals = {}
+    for force in (False, True):
+        source = Source(files=[shop.url("/unmeasured.csv")])
+        job = reader.ledger.open_job("shop", source=source, sync=Sync(force=force))
+        reader.ledger.begin_import(job)
+        runner(reader).run()
+        totals[reader.ledger.snapshot(job).state] = reader.ledger.snapshot(job).total
+        assert force or "Content-Length" in (reader.ledger.snapshot(job).last_error or "")
+    assert totals == {"cancelled": 0, "queued": ROWS}
+
+
+def test_a_file_that_was_replaced_between_two_tries_ends_its_job_with_words(
+    reader: Parts, tmp_path: Path
+) -> None:
+    class Breaks(Imports):
+        def _send(self, job: str, number: int) -> None:
+            raise ChildProcessError("after the first chunk")
+
+    (tmp_path / "feeds").mkdir()
+    feed = tmp_path / "feeds" / "feed.csv"
+    feed.write_text(FEED)
+    job = begun(reader, files=[str(feed)])
+    runner(reader, Breaks).run()
+    feed.write_text(FEED.replace("p0,", "new,"))
+    reader.redis.zadd("lookalike:imports", {job: 0})
+    runner(reader).run()
+    end = reader.ledger.snapshot(job)
+    assert (end.state, end.total) == ("cancelled", 16)
+    assert "`feed.csv`" in (end.last_error or "")
+
+
 def test_a_full_redis_takes_nothing_in_half(reader: Parts, redis_client: redis.Redis) -> None:
     job = begun_upload(reader, parquet(40))
 
@@ -410,3 +445,94 @@ def test_a_full_redis_takes_nothing_in_half(reader: Parts, redis_client: redis.R
     assert (reader.ledger.snapshot(job).pending, parked(redis_client)) == (0, 0)
     until(lambda: runner(reader).run() or reader.ledger.snapshot(job).state == "queued")
     assert len(accepted(reader.ledger, job)) == 40
+
+
+def test_a_redis_that_fills_up_while_pictures_are_parked_keeps_none_of_them(
+    reader: Parts, redis_client: redis.Redis
+) -> None:
+    class Filling(Uploads):
+        parked = 0
+
+        def park_for_ingest(self, data: bytes) -> str:
+            self.parked += 1
+            if self.parked == 10:
+                redis_client.config_set("maxmemory", redis_client.info("memory")["used_memory"] // 2)
+            return super().park_for_ingest(data)
+
+    job = begun_upload(reader, parquet(16))
+    try:
+        runner(replace(reader, uploads=Filling(redis_client, reader.settings))).run()
+        assert "maxmemory" in (reader.ledger.snapshot(job).last_error or "")
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert parked(redis_client) == 0
+
+
+def test_a_reader_that_always_dies_before_it_gets_on_ends_its_job(reader: Parts) -> None:
+    class DiesFirst(Imports):
+        def _rows(self, errand: Errand, *_: Any) -> Any:
+            yield imports.Batch("0", [], {})
+            raise ChildProcessError("The process that read it died.")
+
+    job = begun(reader, dataset="marmal88/skin_cancer")
+    for _ in range(4):
+        reader.redis.zadd("lookalike:imports", {job: 0})
+        runner(reader, DiesFirst).run()
+    end = reader.ledger.snapshot(job)
+    assert (end.state, "died" in (end.last_error or "")) == ("cancelled", True)
+
+
+class Overtaken(Imports):
+    """A reader whose lease runs out, and another takes the import, after it has read the last row."""
+
+    def _read(self, errand: Errand, hand: Held) -> None:
+        super()._read(errand, hand)
+        self.other = self._overtake(errand)
+
+    def _overtake(self, errand: Errand) -> Errand:
+        self._parts.redis.zadd("lookalike:imports", {errand.job: 0})
+        other = self._errands.take("imports")
+        assert other
+        return other
+
+
+def test_who_was_overtaken_leaves_the_feeds_to_who_reads_now(reader: Parts, shop: ImageServer) -> None:
+    job = begun(reader, files=[shop.url("/feed.csv")])
+    runner(reader, Overtaken).run()
+    assert reader.ledger.snapshot(job).state == "accepting"
+    assert reader.files
+    assert reader.files.read(feed_key(job, "1-feed.csv")) == FEED.encode()
+
+
+def test_what_a_reader_keeps_after_another_has_cleared_up_does_not_stay(reader: Parts) -> None:
+    class Late(Overtaken):
+        def _read(self, errand: Errand, hand: Held) -> None:
+            other = self._overtake(errand)
+            self._errands.seal(other)
+            self._errands.let_go(other)
+            keep(reader, errand.job, "1-feed.csv", b"url\n")
+            hand.look()
+
+    job = begun(reader, files=["https://shop.example/feed.csv"])
+    runner(reader, Late).run()
+    assert reader.files
+    assert reader.files.read(feed_key(job, "1-feed.csv")) is None
+
+
+def test_a_copy_that_finds_nothing_to_copy_is_given_back_too_by_a_worker_that_is_to_end(
+    reader: Parts,
+) -> None:
+    class Ends(Imports):
+        def _read(self, errand: Errand, hand: Held) -> None:
+            self._parts.leases.refuse()
+            super()._read(errand, hand)
+
+    reader.index.create("shop", reader.models.default.card)
+    versions.add(reader.index, reader.models.default.card, "shop")
+    job = reader.ledger.open_job("shop@2", source=Source(collection="shop@1"))
+    reader.ledger.begin_import(job)
+    runner(reader, Ends).run()
+    assert reader.ledger.snapshot(job).state == "accepting"
+    reader.leases.refused = False
+    runner(reader).run()
+    assert reader.ledger.snapshot(job).state == "done"

@@ -22,6 +22,7 @@ from workers.hosts import NoTurn
 from workers.ingest import exhausted, ingest
 from workers.lease import LeaseState
 from workers.parts import Parts
+from workers.removal import forget
 
 
 def chunk_of(*items: Item, job: str = "job_a", number: int = 1, attempt: int = 1) -> Chunk:
@@ -380,6 +381,23 @@ def test_the_thumbnail_goes_with_the_last_image_of_its_bytes(keeping: Parts, ima
     run(chunk_of(item(images, "/jpeg/2.jpg", id="two"), job="job_c"), keeping)
     assert kept(keeping, jpeg(1)) is None
     assert kept(keeping, jpeg(2))
+
+
+def test_a_thumbnail_that_is_forgotten_before_its_image_stands_is_kept_again(
+    keeping: Parts, images: ImageServer
+) -> None:
+    looks = 0
+
+    def lease() -> LeaseState:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # the last image that had these bytes has just gone
+            assert kept(keeping, jpeg(1))
+            forget(keeping.index, keeping.thumbnails, "shop@1", {sha256(jpeg(1))})
+        return "held"
+
+    assert ingest(chunk_of(item(images, "/jpeg/1.jpg", id="one")), keeping, lease)
+    assert kept(keeping, jpeg(1))
 
 
 def test_nothing_is_kept_of_a_cancelled_chunk(keeping: Parts, images: ImageServer, tmp_path: Path) -> None:

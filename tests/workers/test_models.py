@@ -15,8 +15,8 @@ from shared.contract import ModelCard
 from shared.errors import RequestCode, RequestError
 from shared.settings import Settings
 from tests.embedding import embed, exact
+from tests.hub import hub
 from tests.image_server import jpeg
-from tests.model_hub import hub
 from tests.models import make_clip, make_siglip, make_vit
 from workers.models import Models, load_model
 from workers.plan import planned

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from shared.errors import ModelAway, StartError
 from tests.embedding import noise, settings
-from tests.model_hub import Hub, hub
+from tests.hub import Hub, hub
 from tests.models import make_clip, make_vit
 from workers.embed import load_embedder, newest, origin
 
@@ -30,7 +30,7 @@ def test_a_hub_models_card_names_its_commit(here: Hub, tmp_path: Path) -> None:
     assert embedder.text is not None
     assert newest("shop/clip") == commit
     model = ("/shop/clip/resolve/", "/api/models/shop/clip/")
-    assert all(asked.split()[1].startswith(model) for asked in here.asked)
+    assert all(asked.split()[1].startswith(model) for asked in here.requests)
 
 
 def test_a_commit_that_is_asked_for_is_loaded_whatever_came_since(here: Hub, tmp_path: Path) -> None:
@@ -116,4 +116,4 @@ def test_a_folder_and_the_built_in_model_ask_no_hub(here: Hub, tmp_path: Path) -
     assert load_embedder(settings(folder, device="cpu")).text is not None
     assert newest(str(folder)) is None
     assert newest("efficientnet-lite2") is None
-    assert here.asked == []
+    assert here.requests == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,22 @@ def cut(number: int) -> bytes:
 
 def parked(parts: Parts, *pictures: bytes) -> list[str]:
     return [parts.uploads.park_for_search(data) for data in pictures]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e30, 1e-30, -1e150])
+def test_a_vector_counts_by_where_it_points(parts: Parts, shop: ImageServer, scale: float) -> None:
+    wanted = vector(parts, "p1")
+    found = ask(parts, vector=[scale * float(number) for number in wanted]).vector
+    assert found == pytest.approx(math.copysign(1, scale) * wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("number", [0.0, 1e300, 1e-300, math.inf, math.nan])
+def test_a_vector_that_points_nowhere_is_refused_in_words(
+    parts: Parts, shop: ImageServer, number: float
+) -> None:
+    with pytest.raises(RequestError, match="finite numbers for collection `shop`") as refused:
+        ask(parts, vector=[number] * len(vector(parts, "p1")))
+    assert refused.value.code == "invalid_request"
 
 
 def test_several_pictures_count_as_their_mean(parts: Parts, shop: ImageServer) -> None:

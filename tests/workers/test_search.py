@@ -177,6 +177,25 @@ def test_a_field_may_be_filtered_by_and_grouped_by_at_once(parts: Parts, shop: I
     assert sorted((group["id"], group["count"]) for group in groups) == [(n, 1) for n in range(6, 12)]
 
 
+def test_a_field_that_no_image_has_makes_no_groups_and_no_payload_index(
+    parts: Parts, shop: ImageServer
+) -> None:
+    answer = ask(parts, id="p3", group_by="nothing")
+    assert (answer["hits"], answer["groups"]) == ([], [])
+    found = parts.index.find("shop")
+    assert found is not None
+    assert found.indexes == {}
+
+
+@pytest.mark.parametrize("options", [{}, {"group_by": "kind"}, {"placeholders": False}])
+def test_a_search_ends_where_nobody_could_read_its_answer_any_more(
+    parts: Parts, shop: ImageServer, options: dict[str, Any]
+) -> None:
+    long_ago = time.time() - parts.settings.search_ttl - 1
+    answer = search(Query(collection="shop", id="p1", sent_at=long_ago, **options), parts)
+    assert (answer["state"], answer["problem"]["code"]) == ("failed", "timeout")
+
+
 def test_placeholders_are_left_out_when_asked_to(parts: Parts, shop: ImageServer) -> None:
     same = [Item(id=f"none{n}", url=shop.url("/jpeg/99.jpg"), payload={"group": f"g{n}"}) for n in range(3)]
     ingest(Chunk("job_b", 1, "shop", "t", 1, same), parts, lease=lambda: "held")
@@ -199,6 +218,15 @@ def test_a_hit_says_where_its_thumbnail_is(parts: Parts, shop: ImageServer) -> N
     thumbnails = {hit["id"]: hit["thumbnail"] for hit in ask(parts, id="p3", limit=100)["hits"]}
     assert thumbnails.pop("p4").startswith("/v1/collections/shop/images/p4/thumbnail")
     assert set(thumbnails.values()) == {None}
+
+
+def test_a_hit_of_one_version_names_the_thumbnail_of_that_version(parts: Parts, shop: ImageServer) -> None:
+    payload = parts.index.retrieve("shop", ["p4"])["p4"].payload
+    payload["_image"]["thumbnail"] = True
+    parts.index.set_payloads("shop", {"p4": payload})
+    query = Query(collection="shop@1", sent_at=time.time(), id="p3", limit=100)
+    thumbnails = [hit["thumbnail"] for hit in search(query, parts)["hits"] if hit["id"] == "p4"]
+    assert thumbnails[0].startswith("/v1/collections/shop@1/images/p4/thumbnail?of=")
 
 
 def test_a_batch_has_a_result_for_each_query_in_its_order(parts: Parts, shop: ImageServer) -> None:

@@ -37,7 +37,7 @@ class Store:
 
     def __init__(self) -> None:
         self.asked: list[Key] = []
-        self.faults: dict[Key, Exception] = {}
+        self.faults: dict[Key, BaseException] = {}
         self.gates: dict[Key, threading.Event] = {}
         self.sizes: dict[Key, int] = {}
         self.at_once = 0
@@ -200,10 +200,96 @@ def test_any_other_fault_of_a_load_is_the_models(shelf: Shelf[Thing], store: Sto
     assert take(shelf, B).key == B
 
 
+def test_a_load_that_dies_as_only_a_native_library_does_is_the_models_fault_too(
+    shelf: Shelf[Thing], store: Store
+) -> None:
+    class Panic(BaseException):
+        """As Rust's reach Python."""
+
+    store.faults[A] = Panic("at the disco")
+    with pytest.raises(RequestError, match="cannot be loaded: at the disco"), shelf.take(A, patience=10):
+        pass
+    assert take(shelf, B).key == B
+
+
+def test_a_load_that_no_thread_began_is_begun_by_the_next_who_asks(
+    shelf: Shelf[Thing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="new thread"):
+            take(shelf, A)
+    assert take(shelf, A).key == A
+
+
 def test_a_model_larger_than_the_bound_is_refused(shelf: Shelf[Thing], store: Store) -> None:
     store.sizes[A] = 21
     with pytest.raises(RequestError, match="LOOKALIKE_MODELS_MEMORY_MIB"), shelf.take(A):
         pass
+
+
+def prepare(shelf: Shelf[Thing], key: Key) -> None:
+    until(lambda: shelf.prepare(key, 10), f"{key} was never prepared")
+
+
+def test_a_prepared_model_stands_before_anybody_asks_for_it(shelf: Shelf[Thing], store: Store) -> None:
+    store.gates[A] = threading.Event()
+    assert not shelf.prepare(A, 10)
+    assert not shelf.prepare(A, 10)
+    assert shelf.standing() == {}
+    store.gates[A].set()
+    prepare(shelf, A)
+    assert shelf.standing() == {A: 10}
+    assert take(shelf, A).key == A
+    assert store.asked == [A]
+
+
+def test_who_asks_for_a_model_that_is_being_prepared_waits_for_it(shelf: Shelf[Thing], store: Store) -> None:
+    store.gates[A] = threading.Event()
+    shelf.prepare(A, 10)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(take, shelf, A)
+        until(lambda: shelf._places[A].users, "nobody waited")
+        store.gates[A].set()
+        assert asked.result().key == A
+    assert store.asked == [A]
+
+
+def test_no_other_goes_for_one_that_is_prepared(shelf: Shelf[Thing], store: Store) -> None:
+    a, b = take(shelf, A), take(shelf, B)
+    assert shelf.prepare(C, 10)
+    assert store.asked == [A, B]
+    store.sizes[C] = 15
+    take(shelf, C)  # A and B made room for it
+    assert (a.closed.is_set(), b.closed.is_set()) == (True, True)
+    prepare(shelf, A)
+    assert shelf.standing() == {C: 15}
+
+
+def test_a_prepared_model_that_is_larger_than_was_said_goes_itself(shelf: Shelf[Thing], store: Store) -> None:
+    a = take(shelf, A)
+    store.sizes[B] = 15
+    prepare(shelf, B)
+    until(lambda: B not in shelf.standing(), "B stayed")
+    assert not a.closed.is_set()
+
+
+def test_a_prepared_model_goes_before_those_that_were_used(shelf: Shelf[Thing]) -> None:
+    a = take(shelf, A)
+    prepare(shelf, B)
+    take(shelf, C)
+    until(lambda: set(shelf.standing()) == {A, C}, "B stayed")
+    assert not a.closed.is_set()
+
+
+def test_one_that_cannot_be_prepared_is_tried_once(shelf: Shelf[Thing], store: Store) -> None:
+    store.faults[A] = StartError("It has no weights.")
+    prepare(shelf, A)
+    prepare(shelf, A)
+    assert (store.asked, shelf.standing()) == ([A], {})
 
 
 def test_an_error_of_who_uses_a_model_is_his_own(shelf: Shelf[Thing]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shared.contract import ChunkReport, Item, ItemOutcome, Sync
+from shared.contract import ChunkReport, Item, ItemOutcome, Refusal, Sync
+from shared.errors import FailureCode
 from shared.ledger import JobSnapshot, SyncSnapshot
 from workers import syncs
 from workers.errands import Held, Runner
@@ -17,7 +17,6 @@ from workers.index.interface import Point
 from workers.parts import Parts
 from workers.syncs import Syncs
 
-EARLIER = datetime.now(UTC) - timedelta(days=1)
 Feed = Callable[..., str]
 
 
@@ -27,17 +26,13 @@ def ids(numbers: range) -> list[str]:
 
 @pytest.fixture
 def standing(parts: Parts) -> None:
-    """A collection of twenty images of yesterday."""
+    """A collection of twenty images."""
     parts.index.create("shop", parts.models.default.card)
-    add(parts, ids(range(20)), EARLIER)
-
-
-def add(parts: Parts, names: list[str], at: datetime) -> None:
     random = np.random.default_rng(0)
     dimension = parts.models.default.card.dimension
     points = []
-    for name in names:
-        system = {"id": name, "url": "http://shop.example/", "sha256": "0" * 64, "indexed_at": at.isoformat()}
+    for name in ids(range(20)):
+        system = {"id": name, "url": "http://shop.example/", "sha256": "0" * 64}
         vector = random.normal(size=dimension).astype(np.float32)
         points.append(Point(name, {"_image": system}, vector / np.linalg.norm(vector)))
     parts.index.upsert("shop", points)
@@ -47,12 +42,14 @@ def add(parts: Parts, names: list[str], at: datetime) -> None:
 def fed(parts: Parts, standing: None) -> Feed:
     """A job of a feed that names these ids, whose items have all ended."""
 
-    def feed(names: list[str], sync: Sync | None = None, status: Any = "unchanged") -> str:
+    def feed(names: list[str], sync: Sync | None = None, status: Any = "unchanged", unread: int = 0) -> str:
         ledger = parts.ledger
         job = ledger.open_job("shop", sync=sync or Sync())
-        for start in range(0, len(names), 7):
-            items = [Item(id=name, url="http://shop.example/") for name in names[start : start + 7]]
-            ledger.accept_chunk(job, items, follow=True)
+        refused = Refusal(code=FailureCode.PAYLOAD_INVALID, detail="It is no JSON.", unnamed=True)
+        items = [Item(id=name, url="http://shop.example/") for name in names]
+        items += [Item(id=f"row:{row}", refused=refused) for row in range(unread)]
+        for start in range(0, len(items), 7):
+            ledger.accept_chunk(job, items[start : start + 7])
         ledger.seal_job(job)
         number = 1
         while chunk := ledger.claim(job, number):
@@ -107,11 +104,62 @@ def test_it_is_where_a_person_says_so(parts: Parts, fed: Feed, sync: Sync) -> No
     assert left(parts) == set(ids(range(12)))
 
 
-def test_what_came_while_the_job_ran_stays(parts: Parts, fed: Feed) -> None:
-    job = fed(ids(range(19)))
-    add(parts, ["newer"], datetime.now(UTC) + timedelta(seconds=5))
-    assert synced(parts, job).state == "done"
-    assert left(parts) == {*ids(range(19)), "newer"}
+def test_rows_that_could_not_be_read_may_name_any_image_so_none_is_removed(parts: Parts, fed: Feed) -> None:
+    after = synced(parts, fed(ids(range(19)), unread=2))
+    assert (after.state, len(left(parts))) == ("done", 20)
+    assert after.sync
+    assert (after.sync.absent, after.sync.share, after.sync.removed) == (1, 0.05, 0)
+    assert after.sync.refused
+    for words in ("2 items", "could not be read", "force=true"):
+        assert words in after.sync.refused
+
+
+def test_they_are_removed_where_a_person_says_so(parts: Parts, fed: Feed) -> None:
+    after = synced(parts, fed(ids(range(19)), Sync(force=True), unread=2))
+    assert after.sync == SyncSnapshot(absent=1, share=0.05, refused=None, removed=1)
+
+
+def test_where_redis_lost_what_the_feed_named_nothing_is_removed(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(19)), Sync(force=True))
+    parts.redis.delete(f"lookalike:job:{job}:ids")
+    after = synced(parts, job)
+    assert (after.state, len(left(parts))) == ("done", 20)
+    assert after.sync
+    assert after.sync.refused
+    assert "noeviction" in after.sync.refused
+
+
+def send(parts: Parts, *names: str, collection: str = "shop") -> None:
+    """Another job names these images; none of its items has ended."""
+    job = parts.ledger.open_job(collection)
+    parts.ledger.accept_chunk(job, [Item(id=name, url="http://shop.example/") for name in names])
+    parts.ledger.seal_job(job)
+
+
+def test_what_another_job_names_meanwhile_stays_however_it_ends(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(18)))
+    send(parts, "p18")
+    send(parts, "p19", collection="lamps")
+    after = synced(parts, job)
+    assert after.sync == SyncSnapshot(absent=1, share=0.05, refused=None, removed=1)
+    assert left(parts) == set(ids(range(19)))
+
+
+def test_what_another_job_names_after_the_comparison_stays_too(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "_REMOVED_AT_ONCE", 2)
+    job = fed(ids(range(10)), Sync(force=True))
+    removed: list[str] = []
+
+    def remove(*args: Any) -> None:
+        removed.extend(args[-1])
+        send(parts, *set(ids(range(10, 20))) - set(removed))
+
+    monkeypatch.setattr(syncs, "remove", _then(syncs.remove, remove))
+    after = synced(parts, job)
+    assert after.sync == SyncSnapshot(absent=10, share=0.5, refused=None, removed=2)
+    assert left(parts) == set(ids(range(20))) - set(removed)
 
 
 def test_a_cancelled_job_removes_nothing(parts: Parts, fed: Feed) -> None:
@@ -126,7 +174,7 @@ def test_a_job_that_is_cancelled_between_two_batches_removes_no_more(
 ) -> None:
     monkeypatch.setattr(syncs, "_REMOVED_AT_ONCE", 2)
     job = fed(ids(range(10)), Sync(force=True))
-    monkeypatch.setattr(syncs, "remove", _then(syncs.remove, lambda: parts.ledger.cancel(job)))
+    monkeypatch.setattr(syncs, "remove", _then(syncs.remove, lambda *_: parts.ledger.cancel(job)))
     assert synced(parts, job).state == "cancelled"
     assert len(left(parts)) == 18
 
@@ -168,13 +216,13 @@ def test_a_large_collection_is_compared_page_by_page(
     assert left(parts) == set(ids(range(18)))
 
 
-def _then(function: Callable[..., None], what: Callable[[], object]) -> Callable[..., None]:
+def _then(function: Callable[..., None], what: Callable[..., object]) -> Callable[..., None]:
     def both(*args: Any) -> None:
         function(*args)
-        what()
+        what(*args)
 
     return both
 
 
-def _die() -> None:
+def _die(*_: object) -> None:
     raise SystemExit

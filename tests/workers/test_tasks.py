@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from shared.contract import INGEST_CHUNK, TASKS, Item
-from shared.errors import IndexUnavailable
+from shared.errors import FilesUnavailable, IndexUnavailable, ModelAway, OutOfMemory, ServiceError
 from shared.settings import Settings
+from tests.hub import hub
 from tests.image_server import ImageServer, jpeg
-from tests.model_hub import hub
 from tests.models import make_vit
 from workers import app as worker
 from workers import tasks
@@ -224,3 +225,27 @@ def test_a_search_and_a_batch_that_break_say_so_and_are_no_crash(
     monkeypatch.setattr(running.index, "find", away)
     for answer in (tasks.run_search(query), tasks.run_searches([query])):
         assert (answer["state"], answer["problem"]["code"]) == ("failed", "index_unavailable")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (IndexUnavailable("The index is away."), "index_unavailable"),
+        (FilesUnavailable("S3 is away."), "files_unavailable"),
+        (ModelAway("It is being loaded."), "workers_unavailable"),
+        (OutOfMemory("The GPU is full."), "workers_unavailable"),
+        (ServiceError("No process that decodes pictures starts."), "workers_unavailable"),
+        (redis.ConnectionError("refused"), "queue_unavailable"),
+    ],
+)
+def test_what_a_search_leans_on_is_named_where_it_does_not_answer(
+    running: Parts, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(running.index, "find", fail)
+    problem = tasks.run_search({"collection": "shop", "id": "x", "sent_at": time.time()})["problem"]
+    assert problem["code"] == code
+    assert str(error) in problem["detail"]
+    assert tasks.get_collection("shop")["error"] == problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def new(index: Index, *points: str, **options: Any) -> None:
     index.upsert("shop@2", [image(id, np.ones(6), **options) for id in points])
 
 
+def missing(index: Index, after: str = "") -> Iterator[Item]:
+    return versions.missing(index, "shop@1", "shop@2", lambda: None, after)
+
+
 def ids(items: Iterator[Item]) -> list[str]:
     return [item.id for item in items]
 
@@ -73,6 +78,11 @@ def test_a_version_is_added_empty_and_not_live_with_the_indexes_of_the_live_one(
     assert made["indexes"] == {"dx": "keyword"}
     listed = versions.list_all(index, "shop")["versions"]
     assert [(each["version"], each["live"]) for each in listed] == [(1, True), (2, False), (3, False)]
+
+
+def test_a_version_has_a_number_that_none_had_before_it(index: Index) -> None:
+    versions.drop(index, "shop", 2)
+    assert versions.add(index, NEW, "shop")["version"] == 3
 
 
 def test_no_more_than_ten_versions_stand_and_none_of_what_is_not_there(index: Index) -> None:
@@ -125,16 +135,16 @@ def test_what_a_new_version_lacks_comes_in_order_of_point_ids_and_goes_on_behind
     old(index, *names)
     new(index, *names[:100])
     expected = sorted(names[100:], key=point_id)
-    assert ids(versions.missing(index, "shop@1", "shop@2")) == expected
-    assert ids(versions.missing(index, "shop@1", "shop@2", after=expected[700])) == expected[701:]
+    assert ids(missing(index)) == expected
+    assert ids(missing(index, after=expected[700])) == expected[701:]
     index.delete("shop@1", [expected[700]])
-    assert ids(versions.missing(index, "shop@1", "shop@2", after=expected[700])) == expected[701:]
+    assert ids(missing(index, after=expected[700])) == expected[701:]
 
 
 def test_it_goes_on_after_its_last_image_was_taken(index: Index) -> None:
     old(index, "a", "b")
     last = max("a", "b", key=point_id)
-    assert ids(versions.missing(index, "shop@1", "shop@2", after=last)) == []
+    assert ids(missing(index, after=last)) == []
 
 
 def test_a_new_version_is_brought_up_to_what_changed_in_the_live_one(index: Index) -> None:
@@ -143,7 +153,7 @@ def test_a_new_version_is_brought_up_to_what_changed_in_the_live_one(index: Inde
     new(index, "paid", price=2, indexed_at=LATE)
     new(index, "moved", price=1, indexed_at=LATE, url="http://a/before")
     new(index, "redrawn", price=1, indexed_at=LATE, sha256="1" * 64)
-    assert set(ids(versions.missing(index, "shop@1", "shop@2"))) == {"paid", "moved", "redrawn"}
+    assert set(ids(missing(index))) == {"paid", "moved", "redrawn"}
 
 
 def test_the_live_version_takes_only_what_changed_later_elsewhere(index: Index) -> None:
@@ -154,13 +164,13 @@ def test_the_live_version_takes_only_what_changed_later_elsewhere(index: Index) 
     new(index, "older", "written", "paid", price=2, indexed_at=LATE)
     old(index, "new price since", price=1, indexed_at=LATE)
     new(index, "new price since", price=2, updated_at=LATER)
-    assert set(ids(versions.missing(index, "shop@1", "shop@2"))) == {"absent", "written", "paid"}
+    assert set(ids(missing(index))) == {"absent", "written", "paid"}
 
 
 def test_an_item_brings_its_payload_and_its_url(index: Index) -> None:
     old(index, "a", price=1, tags=["x"])
-    (item,) = versions.missing(index, "shop@1", "shop@2")
-    assert item == Item(id="a", url="http://a/x", payload={"price": 1, "tags": ["x"]})
+    (item,) = missing(index)
+    assert item == Item(id="a", url="http://a/x", payload={"price": 1, "tags": ["x"]}, changed_at=EARLY)
 
 
 def test_an_image_without_a_url_comes_from_its_thumbnail_and_without_one_fails_by_itself(
@@ -168,11 +178,20 @@ def test_an_image_without_a_url_comes_from_its_thumbnail_and_without_one_fails_b
 ) -> None:
     old(index, "kept", url=None, thumbnail=True)
     old(index, "gone", url=None)
-    items = {item.id: item for item in versions.missing(index, "shop@1", "shop@2")}
+    items = {item.id: item for item in missing(index)}
     assert (items["kept"].thumbnail, items["kept"].refused) == ("0" * 64, None)
     refused = items["gone"].refused
     assert refused is not None
     assert refused.code is FailureCode.EMPTY
+
+
+def test_whoever_copies_looks_up_at_each_page_though_nothing_be_missing(index: Index) -> None:
+    names = [f"i{number}" for number in range(1200)]
+    old(index, *names)
+    new(index, *names)
+    looks: list[None] = []
+    assert ids(versions.missing(index, "shop@1", "shop@2", lambda: looks.append(None))) == []
+    assert len(looks) == 3
 
 
 # What was deleted
@@ -249,24 +268,81 @@ def test_a_chunk_whose_collection_swapped_under_it_is_written_where_searches_loo
 
 
 def test_a_copy_is_written_into_its_own_version_whatever_is_live(shop: Parts, images: ImageServer) -> None:
-    (item,) = versions.missing(shop.index, "shop@1", "shop@2")
+    (item,) = missing(shop.index)
     copied = Chunk("job_b", 1, "shop@2", "token", 1, [item])
     assert run(copied, shop, during=lambda: shop.index.go_live("shop", 2)) == ["indexed"]
     assert standing(shop, "shop@2") == {"/jpeg/1.jpg"}
-    assert list(versions.missing(shop.index, "shop@1", "shop@2")) == []
+    assert list(missing(shop.index)) == []
+
+
+def listed(shop: Parts) -> Chunk:
+    """The copy of `shop@1`'s image, on its way into `shop@2`."""
+    return Chunk("job_b", 1, "shop@2", "token", 1, [*missing(shop.index)])
+
+
+def price(shop: Parts, key: str) -> int:
+    (point,) = shop.index.scroll(key)[0]
+    return int(point.payload["price"])
+
+
+def test_a_copy_gives_way_to_what_came_into_the_live_version_since_it_was_listed(
+    shop: Parts, images: ImageServer
+) -> None:
+    copied = listed(shop)
+    shop.index.go_live("shop", 2)
+    ended = run(copied, shop, during=lambda: run(chunk(images, "shop", "/jpeg/1.jpg", price=2), shop))
+    assert (ended, price(shop, "shop@2")) == (["unchanged"], 2)
+
+
+def test_what_was_deleted_and_sent_again_while_its_copy_was_on_its_way_stands(
+    shop: Parts, images: ImageServer
+) -> None:
+    copied = listed(shop)
+    shop.index.go_live("shop", 2)
+
+    def resent() -> None:
+        removal.remove(shop.index, None, "shop", ["/jpeg/1.jpg"])
+        run(chunk(images, "shop", "/jpeg/1.jpg", price=2), shop)
+
+    assert run(copied, shop, during=resent) == ["unchanged"]
+    assert (standing(shop, "shop@1"), price(shop, "shop@2")) == (set(), 2)
+
+
+def test_a_second_run_of_a_copy_counts_its_own_work(shop: Parts) -> None:
+    copied = listed(shop)
+    shop.index.go_live("shop", 2)
+    assert run(copied, shop) == run(replace(copied, attempt=2), shop) == ["indexed"]
+
+
+def test_a_version_that_is_not_live_takes_over_what_is_older_too(shop: Parts, images: ImageServer) -> None:
+    run(chunk(images, "shop", "/jpeg/1.jpg", price=1), shop)
+    run(chunk(images, "shop@2", "/jpeg/1.jpg", price=2), shop)
+    assert run(listed(shop), shop) == ["unchanged"]  # its bytes are
+    assert price(shop, "shop@2") == 1
+
+
+def test_what_changed_while_its_copy_was_on_its_way_is_copied_once_more_after_the_swap(
+    shop: Parts, images: ImageServer
+) -> None:
+    copied = listed(shop)
+    run(chunk(images, "shop", "/jpeg/1.jpg", price=2), shop)
+    run(copied, shop)
+    shop.index.go_live("shop", 2)
+    run(listed(shop), shop)
+    assert price(shop, "shop@2") == 2
 
 
 def test_an_image_that_is_deleted_while_its_copy_is_on_its_way_does_not_come_back(
     shop: Parts, images: ImageServer
 ) -> None:
-    (item,) = versions.missing(shop.index, "shop@1", "shop@2")
+    (item,) = missing(shop.index)
     copied = Chunk("job_b", 1, "shop@2", "token", 1, [item])
     run(copied, shop, during=lambda: removal.remove(shop.index, None, "shop", ["/jpeg/1.jpg"]))
     assert standing(shop, "shop@1") == standing(shop, "shop@2") == set()
 
 
 def test_a_copy_into_a_version_that_was_dropped_makes_nothing(shop: Parts, images: ImageServer) -> None:
-    (item,) = versions.missing(shop.index, "shop@1", "shop@2")
+    (item,) = missing(shop.index)
     shop.index.drop("shop@2")
     refused = refusal(run, Chunk("job_b", 1, "shop@2", "token", 1, [item]), shop)
     assert refused.code is RequestCode.COLLECTION_NOT_FOUND
@@ -274,13 +350,13 @@ def test_a_copy_into_a_version_that_was_dropped_makes_nothing(shop: Parts, image
 
 
 def test_a_payload_that_changed_alone_is_copied_again(shop: Parts, images: ImageServer) -> None:
-    run(Chunk("job_b", 1, "shop@2", "token", 1, [*versions.missing(shop.index, "shop@1", "shop@2")]), shop)
+    run(Chunk("job_b", 1, "shop@2", "token", 1, [*missing(shop.index)]), shop)
     run(chunk(images, "shop", "/jpeg/1.jpg", price=2), shop)
     shop.index.go_live("shop", 2)
-    (late,) = versions.missing(shop.index, "shop@1", "shop@2")
+    (late,) = missing(shop.index)
     assert late.payload == {"price": 2}
     run(Chunk("job_c", 1, "shop@2", "token", 1, [late]), shop)
-    assert list(versions.missing(shop.index, "shop@1", "shop@2")) == []
+    assert list(missing(shop.index)) == []
 
 
 def test_a_version_whose_model_cannot_be_had_does_not_go_live(shop: Parts) -> None:

@@ -13,7 +13,7 @@ import qdrant_edge as edge
 
 from shared.contract import SYSTEM_KEY, ModelCard, point_id
 from shared.errors import IndexUnavailable
-from workers.index.facets import prepare_facet
+from workers.index.facets import Facets
 from workers.index.filters import edge_filter
 from workers.index.folders import Folders
 from workers.index.interface import (
@@ -33,6 +33,7 @@ from workers.index.refusals import (
     no_collection,
     other_index,
     plain_vector,
+    used_number,
 )
 from workers.index.shard import Shard, fill, load
 
@@ -55,6 +56,7 @@ class EdgeIndex:
         self._lock = threading.RLock()
         self._closed = False
         self._folders = Folders(folder)
+        self._facets = Facets(self)
         self._shards = {key: load(self._folders.of(key)) for key in self._folders.standing()}
 
     def collections(self) -> list[Collection]:
@@ -84,6 +86,8 @@ class EdgeIndex:
             if version is None:
                 self._begin(plain, card)
             elif plain in self._folders.live:
+                if version <= self._folders.newest(plain):
+                    raise used_number(name)
                 self._make(name, card)
             else:
                 raise no_collection(plain)
@@ -105,7 +109,7 @@ class EdgeIndex:
                     if other != live:
                         self._remove(version_key(plain, other))
                 self._remove(version_key(plain, live))
-                del self._folders.live[plain]  # where its folder is gone, nothing that is written counts
+                self._folders.forget(plain)  # where its folder is gone, nothing that is written counts
             else:
                 self._remove(name)
 
@@ -194,10 +198,14 @@ class EdgeIndex:
         self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20
     ) -> list[tuple[Any, int]]:
         with self._using(name) as shard:
-            if not prepare_facet(self, name, key):
+            if not self.index_values(name, key):
                 return []
             request = edge.FacetRequest(key, limit=limit, exact=True, filter=edge_filter(filter))
             return [(hit.value, hit.count) for hit in shard.engine.facet(request).hits]
+
+    def index_values(self, name: str, key: str) -> bool:
+        with self._using(name):
+            return self._facets.prepare(name, key)
 
     def ping(self) -> None:
         with self._working():

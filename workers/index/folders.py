@@ -1,7 +1,8 @@
 """The folders of the embedded index: one for each version of a collection, and one file that says which are live.
 
 `shop@1/` and `shop@2/` are made whole under another name first and are renamed away before they are removed; the
-file is replaced in one step. So a process that dies anywhere leaves what the next start understands.
+file is replaced in one step. So a process that dies anywhere leaves what the next start understands. An empty folder
+keeps the number of a version that was dropped.
 """
 
 from __future__ import annotations
@@ -61,6 +62,17 @@ class Folders:
         dropped = tempfile.mkdtemp(prefix=_DROPPED, dir=self._root)
         let_go()
         shutil.rmtree(self.of(key).rename(dropped), ignore_errors=True)
+        self.of(key).mkdir()
+
+    def newest(self, name: str) -> int:
+        """The highest number that a version of this name has had."""
+        return max(self._numbers(name), default=0)
+
+    def forget(self, name: str) -> None:
+        """Nothing of this name is live, and all of its numbers can be given again."""
+        del self.live[name]
+        for number in self._numbers(name):
+            self.of(version_key(name, number)).rmdir()
 
     def go_live(self, name: str, version: int) -> None:
         live = self.live | {name: version}
@@ -70,6 +82,10 @@ class Folders:
     def close(self) -> None:
         """Let another process have them."""
         self._claim.close()
+
+    def _numbers(self, name: str) -> list[int]:
+        split = (split_key(path.name) for path in self._root.glob(f"{name}@*"))
+        return [number for plain, number in split if plain == name and number]
 
     def _write_at_start(self) -> None:
         """Before anything is made: a version that comes to stand later must not be live by what was written once."""

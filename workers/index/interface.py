@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from shared.contract import ModelCard
+from shared.contract import SYSTEM_KEY, ModelCard
 
 FieldType = Literal["keyword", "integer", "float", "bool", "datetime", "text", "uuid"]
 Filter = dict[str, Any]  # Qdrant's own filter JSON, already validated by the API
 
+# Searches and facets make payload indexes as they need them, and must not grow a collection without bound.
+MOST_INDEXES = 256
+HASH = f"{SYSTEM_KEY}.sha256"  # there is always room for its index: images could not be removed without it
 
 _KEY = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
 
@@ -47,6 +50,11 @@ class Collection:
     def key(self) -> str:
         """The name under which this very version is written and asked, whatever becomes of the name meanwhile."""
         return version_key(self.name, self.version)
+
+    def has_room_for(self, fields: Iterable[str]) -> bool:
+        """Whether payload indexes of these fields may stand beside those that do."""
+        new = set(fields) - self.indexes.keys() - {HASH}
+        return not new or len(self.indexes) + len(new) <= MOST_INDEXES
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class Index(Protocol):
         """Make it. False where it stands already with this very model, ModelMismatch where with another.
 
         A plain name makes version 1 and puts it live; a key (`shop@2`) makes a version of what stands, not live.
+        What a key named that was dropped can be made by a higher number alone: ModelMismatch.
         """
         ...
 
@@ -157,7 +166,16 @@ class Index(Protocol):
     def facet(
         self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20
     ) -> list[tuple[Any, int]]:
-        """The values of a keyword, integer or bool field and how many images have each, most first."""
+        """The values of a field and how many images have each, most first. It is indexed as by `index_values`."""
+        ...
+
+    def index_values(self, name: str, key: str) -> bool:
+        """Make the payload index by which a field's values are told apart and counted, if none stands.
+
+        False where no image has the field, which may be up to a minute ago while images are neither added nor
+        removed. RequestError(INVALID_REQUEST) where its values are no words, whole numbers or truth values, and
+        where the collection has no room for one more index.
+        """
         ...
 
     def ping(self) -> None:

@@ -1,8 +1,9 @@
 """Where the versions of collections stand on a Qdrant server, and which of them are live.
 
 Version 2 of `shop` is the Qdrant collection `shop@2`, with its model card as metadata, and `shop` is an alias of the
-version that is live. A collection from before there were versions stands under the plain name itself. It is used as
-it is, as version 1, and keeps the name: Qdrant cannot rename a collection.
+version that is live. The metadata of that one also holds the highest number that was dropped. A collection from before
+there were versions stands under the plain name itself. It is used as it is, as version 1, and keeps the name: Qdrant
+cannot rename a collection.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from qdrant_client import QdrantClient, models
 from shared.contract import ModelCard
 from shared.errors import RequestCode, RequestError
 from workers.index.interface import Collection, FieldType, split_key, version_key
-from workers.index.refusals import check_model, check_name, live_version, no_collection
+from workers.index.refusals import check_model, check_name, live_version, no_collection, used_number
 from workers.index.replies import asking
 
 _CARD = "lookalike"
 _VERSION = "lookalike_version"
+_DROPPED = "lookalike_dropped"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Places:
             raise no_collection(key)
         if not collection.live:
             self._refuse_unversioned(name)
+            self._keep_dropped(key, self._dropped(name))
             self._point(name, key)
         self.forget(name)
 
@@ -122,6 +125,8 @@ class Places:
                     self._delete(other.key)
         elif collection.live:
             raise live_version(name)
+        else:
+            self._keep_dropped(plain, max(version, self._dropped(plain)))
         self._delete(collection.key)
         self.forget(name)
 
@@ -153,6 +158,15 @@ class Places:
             self._client.delete_collection(place)
         self.forget(key)
 
+    def _dropped(self, name: str) -> int:
+        """The highest number of a version of this plain name that was dropped."""
+        info = self._info(name)
+        return int((info.config.metadata or {}).get(_DROPPED, 0)) if info else 0
+
+    def _keep_dropped(self, place: str, number: int) -> None:
+        with asking(self._url, place):
+            self._client.update_collection(place, metadata={_DROPPED: number})
+
     def _refuse_taken(self, name: str, version: int | None, card: ModelCard) -> None:
         """A collection that is not ours, a version of nothing, or of what cannot have several."""
         info = self._info(name)
@@ -163,6 +177,8 @@ class Places:
             raise no_collection(name)
         else:
             self._refuse_unversioned(name)
+            if version <= self._dropped(name):
+                raise used_number(version_key(name, version))
 
     def _refuse_unversioned(self, name: str) -> None:
         if self._unversioned(name):

@@ -55,6 +55,10 @@ def live_version(key: str) -> RequestError:
     )
 
 
+def used_number(key: str) -> ModelMismatch:
+    return ModelMismatch(f"`{key}` was dropped, and no version is given its number again.")
+
+
 def check_name(name: str) -> tuple[str, int | None]:
     """The plain name and the version that it asks for. A plain name becomes a folder and a part of a URL."""
     plain, version = split_key(name)

@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 
 from shared.contract import SYSTEM_KEY, ModelCard, point_id
 from shared.errors import RequestError
-from workers.index.facets import prepare_facet
+from workers.index.facets import Facets
 from workers.index.filters import parse_filter
 from workers.index.interface import Collection, FieldType, Filter, Point, ScoredPoint
 from workers.index.places import Places
@@ -49,6 +49,7 @@ class ServerIndex:
         self._url = url
         self._client = QdrantClient(url=url, api_key=api_key, timeout=_TIMEOUT, check_compatibility=False)
         self._places = Places(self._client, url)
+        self._facets = Facets(self)
 
     def collections(self) -> list[Collection]:
         return self._places.collections()
@@ -159,11 +160,14 @@ class ServerIndex:
     def facet(
         self, name: str, key: str, *, filter: Filter | None = None, limit: int = 20
     ) -> list[tuple[Any, int]]:
-        if not prepare_facet(self, name, key):
+        if not self.index_values(name, key):
             return []
         with self._at(name, filter) as place:
             found = self._client.facet(place, key, facet_filter=parse_filter(filter), limit=limit, exact=True)
         return [(hit.value, hit.count) for hit in found.hits]
+
+    def index_values(self, name: str, key: str) -> bool:
+        return self._facets.prepare(name, key)
 
     def ping(self) -> None:
         with asking(self._url):

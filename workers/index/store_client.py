@@ -114,6 +114,9 @@ class StoreClient:
     ) -> list[tuple[Any, int]]:
         return self._call("facet", name, key, filter=filter, limit=limit)
 
+    def index_values(self, name: str, key: str) -> bool:
+        return self._call("index_values", name, key)
+
     def ping(self) -> None:
         """Asks once, over a new connection, and does not wait for a store that is away."""
         self._hang_up()

@@ -24,6 +24,7 @@ from workers.sources.items import Items
 from workers.sources.orders import Orders
 from workers.sources.parquet import parquet_rows
 from workers.sources.rows import Rows, SourceError
+from workers.sources.stamps import stamp
 
 _MOST_WRITTEN = 64 * 2**20  # a data set's card and its like
 _READ_BUFFER = 2**20
@@ -43,9 +44,10 @@ def main(orders: Orders, pipe: BinaryIO) -> None:
     """Say every item of the source, in order, and then `end`; or `error`, where it cannot be read further."""
     frames = Frames(pipe, orders)
     try:
+        stamped = _stamped(orders)
         rows = _rows(orders)
-        if rows.revision:
-            frames.say(revision=rows.revision)
+        if revision := rows.revision or stamped:
+            frames.say(revision=revision)
         items = Items(orders, rows)
         for number, row in enumerate(rows.rows, start=orders.skip):
             if _taken(orders.source, number) == orders.source.limit:
@@ -65,6 +67,22 @@ def main(orders: Orders, pipe: BinaryIO) -> None:
 def _taken(source: Source, rows: int) -> int:
     """How many of so many first rows are taken: evenly spread, and the same ones each time."""
     return rows if source.fraction is None else math.ceil(rows * source.fraction)
+
+
+def _stamped(orders: Orders) -> str | None:
+    """What tells the files that are read where they stand from others; those that were brought here stay as they are.
+
+    SourceError where it is not what it was when rows were taken: the next one is no longer known by its number.
+    """
+    named = zip(orders.paths, orders.source.files or (), strict=False)
+    here = [path for path, file in named if "://" not in file]
+    if not here:
+        return None
+    now, before = stamp(here), orders.source.revision
+    if orders.skip and before and before != now:
+        names = ", ".join(f"`{Path(path).name[:100]}`" for path in here[:10])
+        raise SourceError(f"{names}: changed after a part was read; import it again.")
+    return now
 
 
 def _rows(orders: Orders) -> Rows:
@@ -118,7 +136,7 @@ def _limit(kind: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    given = Orders.model_validate_json(sys.argv[1])
+    given = Orders.model_validate_json(sys.stdin.buffer.read())
     _limit_process(given.memory_mib)
     keep_to_the_hub()
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe:

@@ -5,6 +5,7 @@ Nothing of a data set is run: it may come as data files alone, of the kinds in `
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zipfile
@@ -22,7 +23,12 @@ from datasets.exceptions import DatasetsError
 from datasets.utils.file_utils import xopen
 from fsspec.registry import known_implementations
 from huggingface_hub import HfApi
-from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from shared.contract import Source
 from workers.sources.archives import archive_rows
@@ -35,8 +41,11 @@ _KINDS = frozenset({"arrow", "csv", "imagefolder", "json", "parquet", "webdatase
 _PROTOCOLS = frozenset({"hf", "file", "local", "zip"})
 _READ_BUFFER = 32 * 2**20  # bytes of one request
 _IN_ARCHIVE = re.compile(r"zip://[^:]*::")
+_HUBS_OWN = frozenset(
+    {401, 408, 429}
+)  # answers that are no fault of what was asked for, beside those from 500 on
 _UNSOUND = (
-    *(DatasetsError, pa.ArrowException, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+    *(DatasetsError, pa.ArrowException, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(ValueError, KeyError, TypeError, RuntimeError, EOFError, FileNotFoundError),
 )
 
@@ -137,23 +146,54 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _hub_bytes(origin: str, path: str, most: int) -> bytes:
-    if not _IN_ARCHIVE.sub("", path, count=1).startswith(origin):
+    _, place = _parted(path)
+    if not place.startswith(origin):
         raise Unreadable(f"`{path[:200]}` is not in the data set's own repository")
     try:
-        with xopen(path, "rb") as file:
-            return bytes(file.read(most))
-    except FileNotFoundError as error:
-        raise Unreadable(f"`{path[:200]}` is not there") from error
+        return _read(path, most)
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in _HUBS_OWN or status >= 500:
+            raise
+        raise Unreadable(f"`{path[:200]}` is not given out by the hub (status {status})") from error
+    except _UNSOUND as error:
+        raise _unreadable(path, error) from error
 
 
 def _file_bytes(folder: Path, path: str, most: int) -> bytes:
-    if not Path(_IN_ARCHIVE.sub("", path, count=1)).resolve().is_relative_to(folder):
-        raise Unreadable(f"`{path[:200]}` is not in the folder")
+    archive, place = _parted(path)
     try:
-        with xopen(path, "rb") as file:
-            return bytes(file.read(most))
-    except OSError as error:
-        raise Unreadable(f"`{path[:200]}` cannot be read ({error.strerror or error})") from error
+        file = Path(place).resolve()
+        if "::" in str(file) or not file.is_relative_to(folder):  # a link may lead to such a name too
+            raise Unreadable(f"`{path[:200]}` is not in the folder")
+        return _read(f"{archive}{file}", most)
+    except (OSError, *_UNSOUND) as error:
+        raise _unreadable(path, error) from error
+
+
+def _parted(path: str) -> tuple[str, str]:
+    """The beginning of a path that means a member of an archive, or "", and the place of the archive or file.
+
+    Unreadable where that has a `::` itself: only what stands before one is opened.
+    """
+    found = _IN_ARCHIVE.match(path)
+    archive = found[0] if found else ""
+    place = path.removeprefix(archive)
+    if "::" in place:
+        raise Unreadable(f"`{path[:200]}` names more than one place")
+    return archive, place
+
+
+def _read(path: str, most: int) -> bytes:
+    with xopen(path, "rb") as file:
+        return bytes(file.read(most))
+
+
+def _unreadable(path: str, error: Exception) -> Unreadable:
+    if isinstance(error, FileNotFoundError):
+        return Unreadable(f"`{path[:200]}` is not there")
+    why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return Unreadable(f"`{path[:200]}` cannot be read ({why[:200]})")
 
 
 @contextmanager

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic_core import PydanticSerializationError
 
 from shared.contract import Item, Refusal, Source
+from shared.errors import FailureCode
 from shared.items import checked_item, id_refusal, payload_invalid, payload_refusal, refused_item
 from shared.rows import Layout
 from workers.sources.orders import Orders
 from workers.sources.pictures import Pictures
 from workers.sources.rows import Broken, Row, Rows, SourceError
+
+_MOST_OF_ROW = 64 * 2**20  # bytes of one row's items and pictures; or what one item with its picture may have
 
 ItemAndBytes = tuple[Item, bytes | None]
 
@@ -23,6 +27,7 @@ class Items:
     def __init__(self, orders: Orders, rows: Rows) -> None:
         self._rows = rows
         self._most = orders.max_item_bytes
+        self._most_of_row = max(_MOST_OF_ROW, orders.max_item_bytes + orders.max_image_bytes)
         self._picture_column = _picture_column(orders.source, rows)
         self._layout = _layout(orders.source, rows, self._picture_column)
         self._pictures = Pictures(rows.open, orders.source.separator, orders.max_image_bytes)
@@ -37,33 +42,66 @@ class Items:
             return _broken(number, "The row is nested too deep.")
 
     def _of(self, row: Row, number: int) -> list[ItemAndBytes]:
-        if self._picture_column is None:
-            made: list[ItemAndBytes] = [(item, None) for item in self._layout.items(row, self._rows.value)]
-        else:
-            made = list(self._of_pictures(row, self._picture_column, number))
-        return [(item, data) if self._fits(item) else (_too_much(item), None) for item, data in made]
+        made: list[ItemAndBytes] = []
+        weight = 0
+        for item, data in self._made(row, number):
+            size = _size(item)
+            if size is None or size > self._most:
+                made.append((_too_much(item), None))
+                continue
+            made.append((item, data))
+            weight += size + len(data or b"")
+            if weight > self._most_of_row:
+                return [(self._too_heavy(row, number), None)]
+        return made
 
-    def _fits(self, item: Item) -> bool:
-        try:
-            return len(item.model_dump_json()) <= self._most
-        except PydanticSerializationError:  # half a surrogate pair
-            return False
+    def _made(self, row: Row, number: int) -> Iterator[ItemAndBytes]:
+        if self._picture_column is None:
+            return ((item, None) for item in self._layout.items(row, self._rows.value))
+        return self._of_pictures(row, self._picture_column, number)
 
     def _of_pictures(self, row: Row, column: str, number: int) -> Iterator[ItemAndBytes]:
-        pictures, several = self._pictures.of(row.get(column))
-        for picture, id, payload in self._layout.members(row, pictures, several, self._rows.value):
+        """A picture is opened when it is asked for."""
+        cells, several = self._pictures.cells(row.get(column))
+        for cell, id, payload in self._layout.members(row, cells, several, self._rows.value):
+            picture = cell if isinstance(cell, Refusal) else self._pictures.of(cell)
             if isinstance(picture, str):
                 yield checked_item(picture, id, payload), None
-                continue
-            refusal = picture if isinstance(picture, Refusal) else id_refusal(id) or payload_refusal(payload)
-            if refusal:
-                yield refused_item(id or f"row:{number}", refusal), None
-            elif isinstance(picture, bytes):
-                yield Item(id=id or f"sha256:{hashlib.sha256(picture).hexdigest()}", payload=payload), picture
+            elif isinstance(picture, Refusal):
+                yield _refused(id, number, picture), None
+            else:
+                yield _item(id, payload, picture)
+
+    def _too_heavy(self, row: Row, number: int) -> Item:
+        why = f"The row's pictures and payloads have more than {self._most_of_row:,} bytes together."
+        refusal = Refusal(code=FailureCode.TOO_LARGE, detail=why, unnamed=True)
+        return _refused(self._layout.id_of(row), number, refusal)
+
+
+def _item(id: str | None, payload: dict[str, Any], picture: bytes) -> ItemAndBytes:
+    own = id or f"sha256:{hashlib.sha256(picture).hexdigest()}"
+    if refusal := id_refusal(id) or payload_refusal(payload):
+        return refused_item(own, refusal), None
+    return Item(id=own, payload=payload), picture
+
+
+def _refused(id: str | None, number: int, refusal: Refusal) -> Item:
+    """Where there is no id, what is not to be had has no name: that would be its bytes' hash."""
+    if id:
+        return refused_item(id, refusal)
+    return refused_item(f"row:{number}", refusal.model_copy(update={"unnamed": True}))
 
 
 def _broken(number: int, why: str) -> list[ItemAndBytes]:
-    return [(refused_item(f"row:{number}", payload_invalid(why)), None)]
+    return [(_refused(None, number, payload_invalid(why)), None)]
+
+
+def _size(item: Item) -> int | None:
+    """Bytes of the item as JSON; None: it has half a surrogate pair, and no bytes."""
+    try:
+        return len(item.model_dump_json())
+    except PydanticSerializationError:
+        return None
 
 
 def _too_much(item: Item) -> Item:

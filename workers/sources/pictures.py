@@ -23,14 +23,13 @@ class Pictures:
         self._separator = separator
         self._max_bytes = max_bytes
 
-    def of(self, cell: Any) -> tuple[list[Picture], bool]:
-        """The pictures of a cell, and whether it is one that holds several."""
+    def cells(self, cell: Any) -> tuple[list[Any], bool]:
+        """The cells of single pictures that a cell holds, and whether it is one that holds several."""
         several = cell if isinstance(cell, list) else urls_in(cell, self._separator)
-        if several is None:
-            return [self._one(cell)], False
-        return [self._one(each) for each in several or [None]], True
+        return ([cell], False) if several is None else (several or [None], True)
 
-    def _one(self, cell: Any) -> Picture:
+    def of(self, cell: Any) -> Picture:
+        """The picture of a cell that holds one."""
         if isinstance(cell, dict):  # as `datasets` has it, not decoded
             cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
         if isinstance(cell, bytes):

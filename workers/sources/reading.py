@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
+from workers.scratch import scratch
 from workers.sources.frames import Frame, read
 from workers.sources.orders import Orders
 
@@ -51,17 +53,19 @@ class Reading:
 
     def __init__(self, orders: Orders) -> None:
         self._ended = False
-        self._folder = tempfile.TemporaryDirectory(prefix="lookalike-import-")
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "workers.sources", orders.model_dump_json()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=self._environment(orders),
-            cwd=self._folder.name,  # a data set's name is never taken for a folder that stands there
-            start_new_session=True,  # a terminal's Ctrl-C is not for it
-        )
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(scratch())
+            self._stderr = stack.enter_context(tempfile.TemporaryFile())
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "workers.sources"],
+                stdin=stack.enter_context(_file_of(orders)),
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=self._environment(orders),
+                cwd=self._folder,  # a data set's name is never taken for a folder that stands there
+                start_new_session=True,  # a terminal's Ctrl-C is not for it
+            )
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Reading:
         return self
@@ -72,8 +76,7 @@ class Reading:
         self.end()
         if self._process.stdout:
             self._process.stdout.close()
-        self._stderr.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def __iter__(self) -> Iterator[Frame]:
         pipe = cast(BinaryIO, self._process.stdout)
@@ -103,7 +106,7 @@ class Reading:
         environment = {name: os.environ[name] for name in names if name in os.environ}
         paths = [str(_ROOT), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        return {**environment, **_ALWAYS, "HF_HOME": self._folder.name}
+        return {**environment, **_ALWAYS, "HF_HOME": str(self._folder)}
 
     def _cause(self) -> str:
         """How it died, in words."""
@@ -118,3 +121,11 @@ class Reading:
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().rpartition("\n")[2] or "nothing"
         return f"The process that read it ended with status {status} and said: {said[:500]}"
+
+
+def _file_of(orders: Orders) -> IO[bytes]:
+    """Not an argument: those have a bound, and every user of the machine may see them."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    file.write(orders.model_dump_json().encode())
+    file.seek(0)
+    return file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.qdrant_server import Unavailable, qdrant_server
+from tests.qdrant_server import qdrant_for_tests
 from workers.index.edge import EdgeIndex
 from workers.index.interface import Index
 from workers.index.server import ServerIndex
@@ -96,13 +95,8 @@ def shared_store() -> Iterator[StoreProcess]:
 @pytest.fixture(scope="session")
 def qdrant_url() -> Iterator[str]:
     """A real Qdrant server's."""
-    try:
-        with qdrant_server() as url:
-            yield url
-    except Unavailable as reason:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI needs the real Qdrant server: {reason}")
-        pytest.skip(str(reason))
+    with qdrant_for_tests() as server:
+        yield server.url
 
 
 @pytest.fixture(params=ENGINES)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import qdrant_edge as edge
 
-from shared.errors import IndexUnavailable, StartError
+from shared.errors import IndexUnavailable, ModelMismatch, StartError
 from tests.workers.index.shop import CARD, OTHER_CARD, fill, image
 from workers.index.edge import EdgeIndex
 
@@ -217,6 +217,28 @@ def test_what_was_written_of_a_dropped_collection_puts_no_later_version_live(swa
     index.create("shop@2", OTHER_CARD)
     index.close()
     assert counted(swapped) == {"shop@1": 0}
+
+
+def test_what_a_process_left_that_died_in_a_drop_hinders_no_new_collection(swapped: Path) -> None:
+    for version in ("shop@1", "shop@2"):
+        shutil.rmtree(swapped / version)
+        (swapped / version).mkdir()
+    assert counted(swapped) == {}
+    index = EdgeIndex(swapped)
+    assert index.create("shop", CARD) is True
+    index.close()
+    assert counted(swapped) == {"shop@1": 0}
+
+
+def test_dropped_numbers_outlive_closing_and_opening(swapped: Path) -> None:
+    index = EdgeIndex(swapped)
+    index.create("shop@3", CARD)
+    index.drop("shop@3")
+    index.close()
+    index = EdgeIndex(swapped)
+    with pytest.raises(ModelMismatch, match="was dropped"):
+        index.create("shop@3", CARD)
+    index.close()
 
 
 def test_a_collection_whose_maker_died_before_it_went_live_stands(tmp_path: Path) -> None:

@@ -158,7 +158,83 @@ def test_a_field_inside_another_and_one_with_a_space_make_groups(
     assert standing.indexes == {path: "keyword"}
 
 
-@pytest.mark.parametrize("value", [1.5, ["a", "b"], {"a": 1}])
+def test_an_image_of_several_values_is_in_the_group_of_each(index: Index) -> None:
+    values = [["a", "b", "a"], "a", ["c", "b"], ["d", 1.5]]
+    points = [
+        image(f"i{n}", FIRST + n * np.eye(DIMENSION)[1] / 9, of=value) for n, value in enumerate(values)
+    ]
+    put(index, points, "of")
+    page = Groups(Neighbours(index, "shop", FIRST, exact=True), "of").page(10, 0, 5)
+    views = {group.id: [point.id for point in group.points] for group in page}
+    assert views == {"a": ["i0", "i1"], "b": ["i0", "i2"], "c": ["i2"], "d": ["i3"]}
+    assert [group.count for group in page] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("images", [150, 250])
+def test_a_group_is_the_same_however_many_images_of_several_values_it_has(index: Index, images: int) -> None:
+    """A question reads 200 images: a group of more is counted in another way."""
+    points = [
+        image(str(n), FIRST + n * np.eye(DIMENSION)[1] / 99, of=["a", f"b{n % 2}"] if n % 10 == 0 else "a")
+        for n in range(images)
+    ]
+    put(index, points, "of")
+    page = Groups(Neighbours(index, "shop", FIRST, exact=True), "of").page(10, 0, 2)
+    assert [(group.id, group.count) for group in page] == [("a", images), ("b0", images // 10)]
+    assert [point.id for point in page[0].points] == ["0", "1"]
+    near = Neighbours(index, "shop", FIRST, score_threshold=0.99, exact=True)
+    assert Groups(near, "of").page(1, 0, 1)[0].count == len(near.nearest(images))
+
+
+def test_a_value_that_stands_only_beside_one_that_is_found_makes_a_group(index: Index) -> None:
+    points = [
+        image(str(n), FIRST + n * np.eye(DIMENSION)[1] / 99, of=["all", f"g{n // 150}"]) for n in range(450)
+    ]
+    put(index, points, "of")
+    page = Groups(Neighbours(index, "shop", FIRST, exact=True), "of").page(10, 0, 1)
+    assert {group.id: group.count for group in page} == {"all": 450, "g0": 150, "g1": 150, "g2": 150}
+
+
+@pytest.mark.parametrize("limit", [5, 25])
+def test_images_in_no_group_are_passed_by_however_many_come_first(index: Index, limit: int) -> None:
+    odd = [image(f"odd{n}", FIRST + n * np.eye(DIMENSION)[1] / 9999, of=n + 0.5) for n in range(150)]
+    even = [image(f"i{n}", FIRST + np.eye(DIMENSION)[1] * (1 + n), of=n) for n in range(20)]
+    put(index, odd + even, "of")
+    page = Groups(Neighbours(index, "shop", FIRST, exact=True), "of").page(limit, 0, 1)
+    assert ids(page) == list(range(min(limit, 20)))
+
+
+def test_an_image_in_no_group_before_many_that_tie_refuses_none(index: Index) -> None:
+    tie = FIRST + np.eye(DIMENSION)[1]
+    put(index, [image("odd", FIRST, of=1.5), *(image(str(n), tie, of=n) for n in range(120))], "of")
+    page = Groups(Neighbours(index, "shop", FIRST, exact=True), "of").page(200, 0, 1)
+    assert sorted(ids(page)) == list(range(120))
+
+
+class Asked:
+    """The index, with a count of the questions that it was asked."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.questions = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.questions += 1
+        return getattr(self._index, name)
+
+
+def test_a_threshold_that_few_reach_is_not_counted_group_by_group(index: Index) -> None:
+    points = [
+        image(f"{n}", FIRST + (n > 9) * (n + 99) * np.eye(DIMENSION)[1], group=n % 5) for n in range(1500)
+    ]
+    put(index, points)
+    asked = Asked(index)
+    near = Neighbours(asked, "shop", FIRST, score_threshold=0.5, exact=True)  # type: ignore[arg-type]
+    page = Groups(near, "group").page(10, 0, 1)
+    assert [(group.id, group.count) for group in page] == [(n, 2) for n in range(5)]
+    assert asked.questions == 3
+
+
+@pytest.mark.parametrize("value", [1.5, {"a": 1}, [0.5, 1.5]])
 def test_a_field_that_makes_no_groups_is_refused_in_words(index: Index, value: Any) -> None:
     put(index, [image("a", FIRST, of=value), image("b", FIRST, of=value)], "of")
     with pytest.raises(RequestError, match="cannot be grouped by `of`") as refused:
@@ -167,7 +243,11 @@ def test_a_field_that_makes_no_groups_is_refused_in_words(index: Index, value: A
 
 
 def test_a_field_that_no_image_has_makes_no_groups(index: Index) -> None:
-    put(index, [image("a", FIRST)], "nothing")
+    index.create("shop", _CARD)
+    index.upsert("shop", [image("a", FIRST)])
+    collection = index.find("shop")
+    assert collection is not None
+    assert not index_group_field("nothing", collection, index)
     assert Groups(Neighbours(index, "shop", FIRST), "nothing").page(10, 0, 1) == []
 
 

@@ -190,6 +190,21 @@ def test_a_version_that_is_not_live_can_be_dropped_alone(index: Index) -> None:
         index.count("shop@1")
 
 
+def test_the_number_of_a_dropped_version_is_never_given_again(index: Index) -> None:
+    two_versions(index)
+    index.drop("shop@2")
+    assert index.create("shop@3", OTHER_CARD) is True
+    index.go_live("shop", 3)
+    index.drop("shop@1")
+    for dropped in ("shop@1", "shop@2"):
+        with pytest.raises(ModelMismatch, match="was dropped"):
+            index.create(dropped, OTHER_CARD)
+    assert index.find("shop@2") is None
+    index.drop("shop")
+    assert index.create("shop", CARD) is True
+    assert index.create("shop@2", OTHER_CARD) is True
+
+
 def test_dropping_a_collection_drops_all_its_versions_and_no_other_collection(index: Index) -> None:
     two_versions(index)
     fill(index, "shop-2")

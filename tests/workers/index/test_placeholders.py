@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from shared.errors import ItemError
 from tests.workers.index.shop import CARD
 from tests.workers.index.shop import image as made
 from workers.groups import Groups
@@ -61,6 +63,13 @@ def test_a_picture_under_three_products_or_ids_is_a_placeholder(index: Index, sh
 
 def test_another_field_may_say_what_a_product_is(index: Index, shop: Collection) -> None:
     assert placeholders(Placeholders(index).of(shop, "brand"), "abcde") == "bd"
+
+
+def test_no_question_is_asked_when_nobody_waits_any_more(index: Index, shop: Collection) -> None:
+    late = real(index, Placeholders(index).of(shop), until=time.time() - 1)
+    for question in (late.total, late.count, lambda: late.nearest(1), lambda: late.more_than(1)):
+        with pytest.raises(ItemError, match="LOOKALIKE_SEARCH_TTL"):
+            question()
 
 
 def test_they_are_remembered_for_a_while(index: Index, shop: Collection) -> None:

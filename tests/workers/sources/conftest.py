@@ -42,6 +42,11 @@ class Read:
     def rows(self) -> int:
         return self.frames[-1].head.row
 
+    @property
+    def unnamed(self) -> list[str]:
+        """What the items are called that name nothing of what they stand for."""
+        return [item.id for item in self.items if item.refused and item.refused.unnamed]
+
     def refusals(self) -> dict[str, tuple[str, str]]:
         """Code and words of what was refused, by id."""
         return {item.id: (item.refused.code, item.refused.detail) for item in self.items if item.refused}

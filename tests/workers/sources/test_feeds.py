@@ -109,7 +109,7 @@ def test_a_limit_counts_the_rows_that_were_taken_before(products: Path) -> None:
 def test_progress_is_said_though_a_fraction_takes_nothing(tmp_path: Path) -> None:
     feed = written(tmp_path / "a.csv", ["url", *["http://a.example/1"] * 25_000])
     read = read_here(feed, fraction=0.00001)
-    assert [(frame.head.row, len(frame.head.items)) for frame in read.frames] == [
+    assert [(frame.head.row, len(frame.head.items)) for frame in read.frames[1:]] == [
         (10_000, 1),
         (20_000, 0),
         (25_000, 0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import lesions
-from tests.hub_server import COMMIT, OTHER_COMMIT, Hub
+from tests.hub import COMMIT, OTHER_COMMIT, Hub
 from tests.workers.sources.conftest import Read, read_apart, read_here, written
+from workers.sources.hub import folder_rows
+from workers.sources.rows import Unreadable
 
 CARD = "---\nlicense: mit\n---\n"
 NAME = "clinic/skin"
@@ -229,6 +232,47 @@ def test_a_path_that_leads_out_of_the_repository_is_not_read(hub: Hub, tmp_path:
     assert read.images == {"ISIC_0000006": b"its own"}
 
 
+def put_pictures(hub: Hub, tmp_path: Path, *paths: str) -> None:
+    """A set whose pictures stand at these paths, of which `1.jpg` is there."""
+    rows = [
+        {**lesions.lesion(number), "image": {"bytes": None, "path": path}}
+        for number, path in enumerate(paths)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, lesions.FEATURES.arrow_schema), tmp_path / "set.parquet")
+    hub.put(NAME, {"train.parquet": (tmp_path / "set.parquet").read_bytes(), "1.jpg": b"its own"})
+
+
+def test_a_picture_that_the_hub_does_not_give_fails_alone(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = f"hf://datasets/{NAME}@{COMMIT}"
+    flawed = (f"{own}/none.jpg", f"{own}/no\0ne.jpg", f"zip://a::{own}/1.jpg", f"{own}/1.jpg::{own}/1.jpg")
+    put_pictures(hub, tmp_path, *flawed, f"{own}/1.jpg")
+    read = read_set(id_column="image_id")
+    assert [read.refusals()[f"ISIC_000000{number}"][0] for number in range(4)] == ["bad_url"] * 4
+    assert read.images == {"ISIC_0000004": b"its own"}
+    answers(monkeypatch, hub, "/1.jpg", 403)
+    assert [code for code, _ in read_set(id_column="image_id").refusals().values()] == ["bad_url"] * 5
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, hub: Hub, file: str, status: int) -> None:
+    """From now on the hub answers so for the file."""
+    whole = hub.answer
+    monkeypatch.setattr(
+        hub, "answer", lambda path, span: (status, b"", {}) if path.endswith(file) else whole(path, span)
+    )
+
+
+@pytest.mark.parametrize("status", [401, 507])
+def test_a_hub_that_is_at_fault_itself_is_tried_again(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    put_pictures(hub, tmp_path, f"hf://datasets/{NAME}@{COMMIT}/1.jpg")
+    answers(monkeypatch, hub, "/1.jpg", status)
+    with pytest.raises(ChildProcessError, match=str(status)):
+        read_set()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "set").mkdir()
@@ -262,6 +306,44 @@ def test_a_link_out_of_the_folder_is_not_read(folder: Path, tmp_path: Path) -> N
     assert b"secret" not in read.images.values()
     assert len(read.images) == 4
     assert {code for code, _ in read.refusals().values()} == {"bad_url"}
+
+
+def test_only_a_picture_of_the_folder_is_opened(folder: Path, tmp_path: Path) -> None:
+    written(tmp_path / "secret.jpg", b"secret")
+    with zipfile.ZipFile(tmp_path / "set" / "some.zip", "w") as archive:
+        archive.writestr("a.jpg", b"in a zip")
+    (folder / "round.jpg").symlink_to(folder / "round.jpg")
+    (folder / "b").symlink_to(tmp_path / "secret.jpg")
+    written(folder / "b::c", b"its name is read up to the colons")
+    (folder / "d").symlink_to(folder / "b::c")
+    read = folder_rows([str(folder)], "train", 0).open
+    assert read
+    assert read(f"{folder}/../set/0.jpg", 10) == lesions.jpeg(0)[:10]
+    assert read(f"zip://a.jpg::{folder}/some.zip", 10) == b"in a zip"
+    up = "/.." * 20
+    for path in (
+        f"{tmp_path}/secret.jpg",
+        f"{tmp_path}/secret.jpg::{up}{folder}/0.jpg",
+        f"{tmp_path}/secret.jpgzip://a::{up}{folder}/0.jpg",
+        f"zip://a.jpg::{tmp_path}/secret.jpg::{up}{folder}/some.zip",
+        f"zip://b.jpg::{folder}/some.zip",
+        f"zip://a.jpg::{folder}/0.jpg",
+        f"{folder}/no\0ne.jpg",
+        f"{folder}/round.jpg",
+        f"{folder}/d",
+        f"{folder}/{'x' * 5000}",
+        str(folder),
+    ):
+        with pytest.raises(Unreadable):
+            read(path, 10)
+
+
+def test_a_path_that_cannot_be_read_fails_its_row_alone(folder: Path) -> None:
+    lines = ["file_name,id,pic", *(f"{number}.jpg,{number},{folder}/{number}.jpg" for number in range(4))]
+    lines[2] = f"1.jpg,1,zip://a::{folder}/1.jpg"
+    written(folder / "metadata.csv", lines)
+    read = read_here(folder, image_column="pic")
+    assert (read.error, [*read.refusals()], sorted(read.images)) == (None, ["1"], ["0", "2", "3"])
 
 
 def test_a_folder_without_images_is_said_in_words(tmp_path: Path) -> None:

@@ -26,6 +26,15 @@ def test_what_is_read_apart_is_what_is_read_here(feed: Path) -> None:
     assert read_apart(feed, url_column="url").items == read_here(feed, url_column="url").items
 
 
+def test_orders_may_be_long_and_no_list_of_processes_shows_them(feed: Path) -> None:
+    files = [f"https://a.example/{number}.csv?secret={'x' * 8000}" for number in range(1000)]
+    given = orders(feed, url_column="url")
+    long = given.model_copy(update={"source": given.source.model_copy(update={"files": files})})
+    with Reading(long) as reading:
+        assert next(iter(reading)).head.items
+        assert not any("secret" in word for word in psutil.Process(reading.pid).cmdline())
+
+
 def test_a_process_that_is_killed_is_told_from_one_that_ends(feed: Path) -> None:
     with Reading(orders(feed)) as reading:
         frames = iter(reading)
