@@ -33,7 +33,8 @@ FILTER: Schema = {
     "description": (
         "Qdrant's filter JSON: `must`, `should`, `must_not`, … of `match`, `range`, `is_empty`, … At most "
         f"{limits.MAX_FILTER_CONDITIONS} conditions, {limits.MAX_FILTER_DEPTH} filters inside each other, "
-        f"{limits.MAX_FILTER_LIST:,} members of a list and {limits.MAX_FILTER_BYTES // 1024} KiB."
+        f"{limits.MAX_FILTER_LIST:,} members of a list, {limits.MAX_TEXT_LENGTH:,} characters in all of `text`, "
+        f"`text_any` and `phrase`, and {limits.MAX_FILTER_BYTES // 1024} KiB."
     ),
     "example": {"must": [{"key": "brand", "match": {"value": "Philips"}}]},
 }

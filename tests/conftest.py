@@ -15,7 +15,7 @@ from shared.ledger import Ledger
 from shared.settings import Settings
 from tests.valkey import valkey
 
-_LONG = ("faults", "system")
+_LONG = ("tests/faults/", "tests/system/", "tests/workers/test_app.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     xdist keeps to this order only under `--no-loadscope-reorder`; else it begins with the files of most tests.
     """
-    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
 
 
 @pytest.fixture(scope="session")

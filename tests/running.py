@@ -115,6 +115,7 @@ class Worker(Running):
                 "LOOKALIKE_STORE_SOCKET": str(store.socket),
                 "LOOKALIKE_MODEL": str(model),
                 "LOOKALIKE_DEVICE": "cpu",
+                "LOOKALIKE_RUNTIME": "torch",  # to try OpenVINO costs each start a second
                 "LOOKALIKE_FETCH_ALLOW": "127.0.0.0/8",
                 "LOOKALIKE_FETCH_TIMEOUT": "60",
             }

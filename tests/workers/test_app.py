@@ -217,6 +217,7 @@ def test_a_worker_waits_for_a_redis_that_is_away_when_it_starts(place: Place, im
 def test_a_worker_that_never_reached_redis_stops_well(place: Place) -> None:
     place.valkey.kill()
     worker = place.worker(says="Trying again")
+    assert f"serves ingest with {place._model}@" in worker.said
     worker.terminate()
     assert worker.ended() == 0
     assert "Traceback" not in worker.said.rpartition("Trying again")[2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.conditions import filtered_fields, narrowed, one_of, values_at
+from workers.conditions import besides, filtered_fields, narrowed, one_of, values_at
 
 ONE = {"key": "dx", "match": {"value": "mel"}}
 TWO = {"has_id": ["x"]}
@@ -33,6 +33,21 @@ def test_values_of_each_kind_are_matched_as_qdrant_can() -> None:
         {"key": "f", "match": {"value": False}},
     ]
     assert one_of("f", []) == []
+
+
+def test_an_image_with_another_value_is_told_by_those_it_may_lack() -> None:
+    assert besides("f", ["a", 1, True]) == {
+        "should": [
+            {"must_not": one_of("f", ["a", 1, True])},
+            {
+                "must": [
+                    {"key": "f", "match": {"except": ["a"]}},
+                    {"key": "f", "match": {"except": [1]}},
+                ]
+            },
+        ]
+    }
+    assert besides("f", [True]) == {"should": [{"must_not": one_of("f", [True])}]}
 
 
 @pytest.mark.parametrize(

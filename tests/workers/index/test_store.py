@@ -105,6 +105,7 @@ def test_a_store_that_hangs_is_unavailable(store: StoreProcess, monkeypatch: pyt
     fill(index)
     assert store.process is not None
     store.process.send_signal(signal.SIGSTOP)
+    os.waitpid(store.process.pid, os.WUNTRACED)  # until it has stopped
     try:
         with pytest.raises(IndexUnavailable, match="no answer to `count`"):
             index.count("shop")
