@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api import limits
-from shared.contract import ROUTE_COPY, Chunk, ChunkReport, Item, ItemOutcome, Source
+from shared.contract import ROUTE_COPY, Chunk, ChunkReport, Item, ItemOutcome, Refusal, Source
 from shared.errors import FailureCode
 from shared.ledger import Ledger
 from shared.parcels import Parcel
@@ -331,21 +331,39 @@ def test_a_retry_of_an_upload_that_is_gone_says_so(
     assert again.items[0].upload is None
 
 
-def test_a_retry_of_a_picture_that_was_imported_says_to_import_it_again(
-    client: FlaskClient, ledger: Ledger, uploads: Uploads
-) -> None:
+def end_import(ledger: Ledger, *items: Item) -> str:
+    """An import of these items, all of which failed."""
     job = ledger.open_job("shop", source=Source(dataset="marmal88/skin_cancer"))
     ledger.begin_import(job)
     errand = ledger.errands.take("imports")
     assert errand
-    item = Item(id="a", upload=uploads.park_for_ingest(b"picture"))
-    ledger.errands.accept(errand, "1", [Parcel([item], 7)])
+    ledger.errands.accept(errand, "1", [Parcel(items, 7)])
     end_all(ledger, job, FailureCode.ATTEMPTS_EXHAUSTED)
-    again = ledger.claim(client.post(f"/v1/jobs/{job}/retry").get_json()["id"], 1)
+    return job
+
+
+def test_a_retry_of_a_picture_that_was_imported_says_to_import_it_again(
+    client: FlaskClient, ledger: Ledger, uploads: Uploads
+) -> None:
+    picture = Item(id="a", upload=uploads.park_for_ingest(b"picture"))
+    named = Item(id="b", url="http://a.example/b.jpg")
+    job = client.post(f"/v1/jobs/{end_import(ledger, picture, named)}/retry").get_json()["id"]
+    again = ledger.claim(job, 1)
     assert again
     assert again.items[0].refused
     assert again.items[0].refused.code is FailureCode.EMPTY
     assert "import it again" in again.items[0].refused.detail
+    assert again.items[1] == named
+
+
+def test_an_import_of_which_nothing_can_be_tried_again_is_not_retried(
+    client: FlaskClient, ledger: Ledger, uploads: Uploads
+) -> None:
+    picture = Item(id="a", upload=uploads.park_for_ingest(b"picture"))
+    unread = Item(id="row:7", refused=Refusal(code=FailureCode.PAYLOAD_INVALID, detail="It is no JSON."))
+    job = end_import(ledger, picture, unread)
+    assert_problem(client.post(f"/v1/jobs/{job}/retry"), 422, "invalid_request", "import it again")
+    assert len(ledger.jobs(10)[0]) == 1
 
 
 def end_all(ledger: Ledger, job: str, code: FailureCode) -> None:

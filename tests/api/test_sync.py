@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from shared.contract import ChunkReport, Item, ItemOutcome, Sync
 from shared.ledger import Ledger
-from shared.parcels import point_hashes
+from shared.parcels import id_hashes
 from tests.api.conftest import assert_problem
 
 JOBS = "/v1/collections/shop/jobs"
@@ -39,7 +39,7 @@ def test_a_job_runs_until_a_worker_has_compared(client: FlaskClient, ledger: Led
     assert errand
     assert errand.sync == Sync(share=0.1)
     urls = [f"http://a.example/{n}.jpg" for n in range(130)]
-    assert ledger.errands.ids(errand) == point_hashes([Item(id=url) for url in urls])
+    assert ledger.errands.ids(errand) == id_hashes([Item(id=url) for url in urls])
     ledger.errands.compared(errand, 3, 0.25)
     ledger.errands.synced(errand, refused="too many")
     ended = client.get(f"/v1/jobs/{job['id']}").json
@@ -63,7 +63,9 @@ def test_a_job_that_asks_for_none_is_done_with_its_items(client: FlaskClient, le
             b'{"url":"http://a.example/1","id":7}\n{"url":"http://a.example/2","id":"x"}\n',
         ),
         ("application/json", b'{"items":[{"url":"ftp://a.example/","id":""},{"url":"/2.jpg","id":"x"}]}'),
+        ("application/x-ndjson", b'{"url":""}\n{"url":"http://a.example/2"}\n'),
         ("text/csv", b"id,url\n%b,http://a.example/1\nx,\n" % (b"7" * 600)),
+        ("text/csv", b"url\n#N/A\nhttp://a.example/1\n"),
         ("text/csv", b"id,url\n1,%b\nx,http://a.example/1\n" % b"|".join([b"http://a.example/1"] * 1001)),
     ],
 )

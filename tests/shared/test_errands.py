@@ -11,7 +11,7 @@ from shared.contract import ChunkReport, Item, ItemOutcome, PutOff, Refusal, Sou
 from shared.errands import Errand
 from shared.errors import FailureCode, RequestError
 from shared.ledger import Ledger
-from shared.parcels import Parcel, point_hashes
+from shared.parcels import Parcel, id_hashes
 from shared.settings import Settings
 from shared.uploads import Uploads
 from tests.shared.test_ledger import hasty as hasty
@@ -324,7 +324,7 @@ def test_a_job_that_is_synchronised_is_done_when_it_has_been(ledger: Ledger) -> 
     assert ledger.snapshot(job).state == "running"
     sync = taken(ledger, "syncs")
     assert (sync.job, sync.sync, sync.is_open) == (job, Sync(share=0.5), True)
-    assert ledger.errands.ids(sync) == point_hashes(items(5))
+    assert ledger.errands.ids(sync) == id_hashes(items(5))
     ledger.errands.let_go(errand)  # it is cleared up while another worker compares
     assert ledger.errands.keep(sync).state == "held"
     ledger.errands.compared(sync, 2, 0.25)
@@ -360,6 +360,63 @@ def test_a_job_that_was_cancelled_is_not_synchronised(ledger: Ledger, redis_clie
     assert not redis_client.exists(f"lookalike:job:{job}:ids")
 
 
+def test_of_two_syncs_at_once_the_newer_alone_knows_what_is_named(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    older, newer = ledger.open_job("shop", sync=Sync()), ledger.open_job("shop", sync=Sync())
+    ledger.open_job("lamps", sync=Sync())
+    ledger.accept_chunk(older, items(2))
+    ledger.accept_chunk(newer, items(3))
+    for job in (older, newer):
+        ledger.seal_job(job)
+        finish(ledger, job, 1)
+    overtaken, sync = taken(ledger, "syncs"), taken(ledger, "syncs")
+    assert (overtaken.job, overtaken.newer_feed, sync.newer_feed) == (older, newer, None)
+    assert ledger.errands.ids(overtaken) is None
+    ids = ledger.errands.ids(sync)
+    assert ids == id_hashes(items(2)) + id_hashes(items(3))
+    ledger.errands.synced(overtaken, refused="A newer one came.")
+    assert ledger.errands.ids(sync) == ids
+    assert not redis_client.exists(f"lookalike:job:{older}:ids")
+    ledger.errands.synced(sync)
+    assert not redis_client.exists("lookalike:syncing:shop")
+
+
+def test_what_redis_lost_of_the_ids_is_missed_whatever_came_since(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    job = ledger.open_job("shop", sync=Sync())
+    ledger.accept_chunk(job, items(5))
+    ledger.seal_job(job)
+    finish(ledger, job, 1)
+    sync = taken(ledger, "syncs")
+    redis_client.delete(f"lookalike:job:{job}:ids")
+    ledger.accept_chunk(ledger.open_job("shop"), items(9, 5))
+    assert ledger.errands.ids(sync) is None
+
+
+def test_where_the_ids_cannot_be_kept_nothing_is_accepted_and_no_position_reached(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    job, errand = begun(ledger, Sync()), taken(ledger)
+    redis_client.lpush(f"lookalike:job:{job}:ids", "no string")
+    with pytest.raises(redis.ResponseError):
+        ledger.errands.accept(errand, "5", [Parcel(items(5))])
+    ledger.errands.put_back(errand, after=0, counts=False)
+    assert (taken(ledger).position, ledger.snapshot(job).pending) == ("", 0)
+
+
+def test_what_is_being_removed_is_marked_until_it_is(ledger: Ledger, redis_client: redis.Redis) -> None:
+    begun(ledger, Sync())
+    errand = taken(ledger)
+    with ledger.errands.removing(errand, ["i1", "i2"]):
+        assert ledger.errands.is_removing("shop", ["i0", "i2"])
+        assert not ledger.errands.is_removing("shop", ["i0"])
+        assert not ledger.errands.is_removing("lamps", ["i1"])
+        assert redis_client.pttl("lookalike:removing:shop") > 0
+    assert not ledger.errands.is_removing("shop", ["i1"])
+
+
 def test_a_job_that_is_synchronised_keeps_in_mind_what_any_job_names_meanwhile(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
@@ -372,9 +429,9 @@ def test_a_job_that_is_synchronised_keeps_in_mind_what_any_job_names_meanwhile(
     ledger.seal_job(job)
     finish(ledger, job, 1)
     sync = taken(ledger, "syncs")
-    assert (sync.accepted, ledger.errands.ids(sync)) == (2, point_hashes(items(3)))
+    assert (sync.accepted, ledger.errands.ids(sync)) == (2, id_hashes(items(3)))
     ledger.accept_chunk(ledger.open_job("shop"), items(1, 3))
-    assert ledger.errands.ids(sync, after=24) == point_hashes(items(1, 3))
+    assert ledger.errands.ids(sync, after=24) == id_hashes(items(1, 3))
     ledger.errands.synced(sync)
     ledger.accept_chunk(earlier, items(1, 4))
     assert not redis_client.exists(f"lookalike:job:{job}:ids", "lookalike:syncing:shop")

@@ -50,6 +50,14 @@ def test_what_is_kept_is_read_again_and_replaced(files: Files) -> None:
     assert files.read("a/b.webp") == b"two, and longer"
 
 
+def test_it_is_known_what_is_kept_without_reading_it(files: Files) -> None:
+    assert not files.has("a/b.webp")
+    files.write("a/b.webp", b"one")
+    assert files.has("a/b.webp")
+    files.delete("a/b.webp")
+    assert not files.has("a/b.webp")
+
+
 def test_an_open_file_is_kept_piece_by_piece_and_read_so(files: Files) -> None:
     data = bytes(range(256)) * 20_000
     files.write("feeds/job_1/1-feed.csv", io.BytesIO(data))
@@ -143,6 +151,7 @@ def test_many_threads_keep_what_they_write(files: Files) -> None:
 def test_no_key_leads_out_of_its_place(files: Files, key: str) -> None:
     for ask in (
         files.read,
+        files.has,
         files.open,
         files.delete,
         files.delete_folder,

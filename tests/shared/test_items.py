@@ -63,6 +63,14 @@ def test_an_id_that_cannot_be_read_is_said_though_the_url_is_bad_too(id: Any) ->
     assert refused.unnamed
 
 
+@pytest.mark.parametrize("url", ["", "htp://a.example/1", URL + "x" * 8192])
+def test_a_bad_url_is_an_id_that_cannot_be_read_where_there_is_no_other(url: str) -> None:
+    refused = checked_item(url, None, None).refused
+    assert refused
+    assert (refused.code, refused.unnamed) == ("bad_url", True)
+    assert checked_item(URL, None, []).refused == checked_item(URL, "mine", []).refused
+
+
 def test_what_is_refused_for_another_reason_is_known_by_its_id() -> None:
     for item in (checked_item("", "mine", None), checked_item(URL, "mine", [])):
         assert item.refused

@@ -22,6 +22,15 @@ def test_an_id_is_text_in_any_case(id: Any, kept: str | None) -> None:
     assert item.id == (kept or "http://a.example/1")
 
 
+def test_a_row_without_the_id_that_is_needed_is_refused_once_and_says_where() -> None:
+    layout = Layout(id_column="sku", needs_id=True, separator="|", apart={"sku", "url"})
+    [item] = layout.items({"sku": "", "url": "http://a.example/1|http://a.example/2"}, same)
+    assert item.url == "http://a.example/1"
+    assert item.refused
+    assert (item.refused.code, "`sku`" in item.refused.detail) == ("payload_invalid", True)
+    assert [item.id for item in layout.items({"sku": 7, "url": "http://a.example/1"}, same)] == ["7#1"]
+
+
 def test_a_group_is_the_rows_id_or_what_a_column_says() -> None:
     row = {"id": "p", "url": "http://a.example/1|http://a.example/2", "lesion": 5}
     own = Layout(id_column="id", separator="|", apart={"id", "url"})

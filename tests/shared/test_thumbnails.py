@@ -27,6 +27,12 @@ def test_each_collection_has_its_own_by_the_hash_of_what_they_show(
     assert (tmp_path / "thumbnails" / "shop" / "11" / f"{ONE}.webp").read_bytes() == b"one"
 
 
+def test_what_is_kept_is_not_written_again(thumbnails: Thumbnails) -> None:
+    for data in (b"one", b"two"):
+        thumbnails.keep("shop", ONE, data)
+    assert thumbnails.read("shop", ONE) == b"one"
+
+
 def test_they_go_one_by_one_or_with_their_collection(thumbnails: Thumbnails) -> None:
     for collection in ("shop", "clinic"):
         for sha256 in (ONE, TWO):

@@ -28,6 +28,7 @@ from workers.errands import Held, Runner
 from workers.imports import Imports
 from workers.lease import Leases
 from workers.parts import Parts
+from workers.sources.rows import SourceError
 
 ROWS = 300
 FEED = "id,url,price\n" + "".join(f"p{n},http://shop.example/{n}.jpg,{n}.5\n" for n in range(ROWS))
@@ -390,23 +391,21 @@ def test_an_import_that_is_synchronised_keeps_the_ids_of_all_it_accepted(
     reader.ledger.begin_import(job)
     runner(reader).run()
     errand = Errand("syncs", job, "shop", "", 1, True, 0.0)
-    assert len(reader.ledger.errands.ids(errand)) == 8 * ROWS
+    assert len(reader.ledger.errands.ids(errand) or b"") == 8 * ROWS
 
 
-def test_a_synchronised_feed_that_may_have_broken_off_is_refused_unless_it_is_forced(
-    reader: Parts, shop: ImageServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("force", [False, True])
+def test_a_synchronised_feed_that_may_have_broken_off_is_refused_also_where_it_is_forced(
+    reader: Parts, shop: ImageServer, monkeypatch: pytest.MonkeyPatch, force: bool
 ) -> None:
     answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + FEED.encode()
     monkeypatch.setitem(HOSTILE, "/unmeasured.csv", lambda handler: handler.raw(answer))
-    totals = {}
-    for force in (False, True):
-        source = Source(files=[shop.url("/unmeasured.csv")])
-        job = reader.ledger.open_job("shop", source=source, sync=Sync(force=force))
-        reader.ledger.begin_import(job)
-        runner(reader).run()
-        totals[reader.ledger.snapshot(job).state] = reader.ledger.snapshot(job).total
-        assert force or "Content-Length" in (reader.ledger.snapshot(job).last_error or "")
-    assert totals == {"cancelled": 0, "queued": ROWS}
+    source = Source(files=[shop.url("/unmeasured.csv")])
+    job = reader.ledger.open_job("shop", source=source, sync=Sync(force=force))
+    reader.ledger.begin_import(job)
+    runner(reader).run()
+    end = reader.ledger.snapshot(job)
+    assert (end.state, end.total, "Content-Length" in (end.last_error or "")) == ("cancelled", 0, True)
 
 
 def test_a_file_that_was_replaced_between_two_tries_ends_its_job_with_words(
@@ -504,13 +503,16 @@ def test_who_was_overtaken_leaves_the_feeds_to_who_reads_now(reader: Parts, shop
     assert reader.files.read(feed_key(job, "1-feed.csv")) == FEED.encode()
 
 
-def test_what_a_reader_keeps_after_another_has_cleared_up_does_not_stay(reader: Parts) -> None:
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_a_reader_keeps_after_another_has_cleared_up_does_not_stay(reader: Parts, breaks: bool) -> None:
     class Late(Overtaken):
         def _read(self, errand: Errand, hand: Held) -> None:
             other = self._overtake(errand)
             self._errands.seal(other)
             self._errands.let_go(other)
             keep(reader, errand.job, "1-feed.csv", b"url\n")
+            if breaks:
+                raise SourceError("There is no column `url`.")
             hand.look()
 
     job = begun(reader, files=["https://shop.example/feed.csv"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image
 
 from shared.contract import Chunk, ChunkReport, Item, Refusal, point_id
 from shared.errors import FailureCode, FilesUnavailable, RequestError
+from shared.parcels import id_hash
 from tests.image_server import ImageServer, jpeg
 from workers.fetch import Known, place_of
 from workers.hosts import NoTurn
@@ -74,6 +76,21 @@ def test_the_same_again_is_unchanged_without_a_forward_pass(parts: Parts, images
     assert statuses(run(chunk_of(*items, job="job_b"), parts)) == ["unchanged"] * 5
     assert parts.models.default.embedder.pictures == embedded  # type: ignore[attr-defined]
     assert parts.index.count("shop") == 5
+
+
+def test_a_chunk_waits_while_an_image_of_it_is_being_removed(parts: Parts, images: ImageServer) -> None:
+    one = item(images, "/jpeg/1.jpg", id="one")
+    run(chunk_of(one), parts)
+    parts.redis.set("lookalike:removing:shop", id_hash("one"), ex=60)
+
+    def remove() -> None:
+        parts.index.delete("shop@1", ["one"])
+        parts.redis.delete("lookalike:removing:shop")
+
+    removing = threading.Timer(0.05, remove)
+    removing.start()
+    assert statuses(run(chunk_of(one, job="job_b"), parts)) == ["indexed"]
+    removing.join()
 
 
 def test_an_unchanged_image_gets_its_new_payload_and_url(parts: Parts, images: ImageServer) -> None:

@@ -63,6 +63,27 @@ def test_of_several_that_go_at_once_each_thumbnail_goes(index: Index, thumbnails
     assert (index.count("shop"), kept(thumbnails)) == (0, [])
 
 
+def test_of_many_that_go_it_is_asked_again_while_they_go(tmp_path: Path, index: Index) -> None:
+    """Another worker may index such an image again while the thumbnails before it are deleted."""
+    hashes = [f"{number:064x}" for number in range(100)]
+    comes_back: list[str] = []
+
+    class Slow(Thumbnails):
+        def delete(self, collection: str, sha256: str) -> None:
+            super().delete(collection, sha256)
+            if not comes_back:
+                comes_back.extend(each for each in hashes if thumbnails.read("shop", each))
+                add(index, "shop", **{f"again-{each}": each for each in comes_back})
+
+    thumbnails = Slow(Files(Settings(files=str(tmp_path / "files"))))
+    for sha256 in hashes:
+        thumbnails.write("shop", sha256, b"webp")
+    forget(index, thumbnails, "shop", set(hashes))
+    assert len(comes_back) == 99
+    lost = [sha256 for sha256 in comes_back if thumbnails.read("shop", sha256) is None]
+    assert len(lost) < 16
+
+
 def test_an_image_of_any_version_keeps_it(index: Index, thumbnails: Thumbnails) -> None:
     index.create("shop@2", CARD)
     add(index, "shop@1", one=RED)

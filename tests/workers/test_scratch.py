@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -55,6 +56,20 @@ def test_what_a_killed_worker_left_is_swept_and_what_a_living_one_has_is_not(tem
     worker.stdout.close()
     with scratch() as own:
         assert list(temp.iterdir()) == [own]
+
+
+def test_where_no_folder_can_be_locked_there_are_some_all_the_same_and_none_is_swept(
+    temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: int, operation: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", flock)  # as NFS has it for a folder
+    with scratch() as one:
+        grow_old(one)
+        with scratch() as other:
+            assert sorted(temp.iterdir()) == sorted([one, other])
+    assert list(temp.iterdir()) == []
 
 
 def test_one_that_was_made_this_moment_is_left_alone(temp: Path) -> None:

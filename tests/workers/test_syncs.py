@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from shared.contract import ChunkReport, Item, ItemOutcome, Refusal, Sync
-from shared.errors import FailureCode
+from shared.errors import FailureCode, ServiceError
 from shared.ledger import JobSnapshot, SyncSnapshot
-from workers import syncs
+from tests.image_server import ImageServer
+from workers import ingest, syncs
 from workers.errands import Held, Runner
 from workers.index.interface import Point
 from workers.parts import Parts
@@ -122,11 +123,57 @@ def test_they_are_removed_where_a_person_says_so(parts: Parts, fed: Feed) -> Non
 def test_where_redis_lost_what_the_feed_named_nothing_is_removed(parts: Parts, fed: Feed) -> None:
     job = fed(ids(range(19)), Sync(force=True))
     parts.redis.delete(f"lookalike:job:{job}:ids")
+    send(parts, *ids(range(20, 60)))
     after = synced(parts, job)
     assert (after.state, len(left(parts))) == ("done", 20)
     assert after.sync
     assert after.sync.refused
     assert "noeviction" in after.sync.refused
+
+
+def test_a_job_that_began_under_an_earlier_version_removes_nothing(parts: Parts, fed: Feed) -> None:
+    job = fed(ids(range(19)), Sync(force=True))
+    parts.redis.delete("lookalike:syncing:shop")
+    parts.redis.hdel(f"lookalike:job:{job}", "named")
+    after = synced(parts, job)
+    assert (after.state, len(left(parts))) == ("done", 20)
+    assert after.sync
+    assert "an earlier version" in (after.sync.refused or "")
+
+
+def test_of_two_feeds_at_once_the_newer_one_removes(parts: Parts, fed: Feed) -> None:
+    older = fed(ids(range(18)))
+    newer = fed(ids(range(1, 19)))
+    for job in (older, newer):
+        synced(parts, job)
+    first, second = parts.ledger.snapshot(older).sync, parts.ledger.snapshot(newer).sync
+    assert first
+    assert (first.absent, first.removed) == (None, 0)
+    assert f"`{newer}`" in (first.refused or "")
+    assert second == SyncSnapshot(absent=2, share=0.1, refused=None, removed=2)
+    assert left(parts) == set(ids(range(1, 19)))
+
+
+def test_an_older_feed_is_overtaken_also_by_one_that_has_ended(parts: Parts, fed: Feed) -> None:
+    older = fed(ids(range(18)))
+    newer = parts.ledger.open_job("shop", sync=Sync())
+    parts.ledger.cancel(newer)
+    after = synced(parts, older)
+    assert after.sync
+    assert f"`{newer}`" in (after.sync.refused or "")
+    assert len(left(parts)) == 20
+
+
+def test_a_feed_that_is_overtaken_in_the_middle_removes_no_more(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncs, "_REMOVED_AT_ONCE", 2)
+    job = fed(ids(range(10)), Sync(force=True))
+    newer = lambda *_: parts.ledger.open_job("shop", sync=Sync())  # noqa: E731
+    monkeypatch.setattr(syncs, "remove", _then(syncs.remove, newer))
+    after = synced(parts, job)
+    assert after.sync == SyncSnapshot(absent=10, share=0.5, refused=None, removed=2)
+    assert len(left(parts)) == 18
 
 
 def send(parts: Parts, *names: str, collection: str = "shop") -> None:
@@ -160,6 +207,60 @@ def test_what_another_job_names_after_the_comparison_stays_too(
     after = synced(parts, job)
     assert after.sync == SyncSnapshot(absent=10, share=0.5, refused=None, removed=2)
     assert left(parts) == set(ids(range(20))) - set(removed)
+
+
+def test_what_another_job_names_before_it_is_asked_for_the_last_time_stays(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fed(ids(range(18)))
+    missing = syncs.Named.missing
+
+    def named_just_before(named: Any, ids: Any) -> list[str]:
+        if parts.ledger.errands.is_removing("shop", ["p19"]):
+            send(parts, "p19")
+        return missing(named, ids)
+
+    monkeypatch.setattr(syncs.Named, "missing", named_just_before)
+    after = synced(parts, job)
+    assert after.sync == SyncSnapshot(absent=2, share=0.1, refused=None, removed=1)
+    assert "p19" in left(parts)
+
+
+def test_what_another_job_names_after_that_is_not_taken_for_standing(
+    parts: Parts, fed: Feed, images: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_REMOVAL_SECONDS", 0)
+    job = fed(ids(range(18)))
+    url = images.url("/jpeg/19.jpg")
+    parts.index.set_payloads("shop@1", {"p19": {"_image": {"id": "p19", "url": url}}})
+    other = parts.ledger.open_job("shop")
+    given_back: list[str] = []
+
+    def index_again(*_: Any) -> None:
+        parts.ledger.accept_chunk(other, [Item(id="p19", url=url)])
+        with pytest.raises(ServiceError) as waits:
+            ingest_chunk(parts, other)
+        given_back.append(str(waits.value))
+
+    remove = syncs.remove
+    monkeypatch.setattr(syncs, "remove", lambda *args: (index_again(), remove(*args)))
+    synced(parts, job)
+    assert "p19" not in left(parts)
+    assert len(given_back) == 1
+    (outcome,) = ingest_chunk(parts, other).outcomes
+    assert (outcome.status, "p19" in left(parts)) == ("indexed", True)
+
+
+def ingest_chunk(parts: Parts, job: str) -> ChunkReport:
+    chunk = parts.ledger.claim(job, 1)
+    assert chunk
+    try:
+        report = ingest.ingest(chunk, parts, lease=lambda: "held")
+    except ServiceError:
+        parts.ledger.release(chunk, after=0, counts=False, reason="")
+        raise
+    assert report
+    return report
 
 
 def test_a_cancelled_job_removes_nothing(parts: Parts, fed: Feed) -> None:

@@ -308,6 +308,23 @@ def test_what_was_deleted_and_sent_again_while_its_copy_was_on_its_way_stands(
     assert (standing(shop, "shop@1"), price(shop, "shop@2")) == (set(), 2)
 
 
+def test_what_gave_way_leaves_no_thumbnail_behind(shop: Parts, images: ImageServer) -> None:
+    keeping = replace(shop, settings=shop.settings.model_copy(update={"thumbnails": True}))
+    assert keeping.thumbnails
+    copied = listed(keeping)
+    shop.index.go_live("shop", 2)
+    resent = [Item(id="/jpeg/1.jpg", url=images.url("/jpeg/2.jpg"))]
+
+    def replaced() -> None:
+        removal.remove(shop.index, keeping.thumbnails, "shop", ["/jpeg/1.jpg"])
+        run(Chunk("job_c", 1, "shop", "token", 1, resent), keeping)
+
+    assert run(copied, keeping, during=replaced) == ["unchanged"]
+    of_copy, of_resent = (hashlib.sha256(jpeg(n)).hexdigest() for n in (1, 2))
+    assert keeping.thumbnails.read("shop", of_copy) is None
+    assert keeping.thumbnails.read("shop", of_resent)
+
+
 def test_a_second_run_of_a_copy_counts_its_own_work(shop: Parts) -> None:
     copied = listed(shop)
     shop.index.go_live("shop", 2)

@@ -159,6 +159,40 @@ def test_several_files_are_one_source(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("lines", "column"),
+    [
+        (["<html>", "<body>Closed, until, six.</body>"], "Image"),
+        (["sku,Image,lot,Price,tags"], "Uniq Id"),
+        (["Uniq Id,picture,lot,Price", "2,http://a.example/2,7,$5"], "Image"),
+        (["Uniq Id,Image,Price", "2,http://a.example/2,$5"], "lot"),
+        (["Uniq Id,Image,lot", "2,http://a.example/2,7"], "Price"),
+    ],
+)
+def test_a_later_file_has_every_column_that_means_something(
+    tmp_path: Path, lines: list[str], column: str
+) -> None:
+    first = ["Uniq Id,Image,lot,Price,colour", "1,http://a.example/1,7,$5,red"]
+    files = [written(tmp_path / "1.csv", first), written(tmp_path / "2.csv", lines)]
+    named = {"id_column": "Uniq Id", "url_column": "Image", "group_column": "lot", "prices": ["Price"]}
+    read = read_here(*files, **named)
+    assert [item.id for item in read.items] == ["1"]
+    assert f"`2.csv` has no column `{column}`; there are `{lines[0].split(',')[0]}`" in (read.error or "")
+
+
+def test_so_it_is_with_columns_that_nobody_named_and_with_no_others(tmp_path: Path) -> None:
+    first = written(tmp_path / "1.csv", ["id,url,colour", "1,http://a.example/1,red"])
+    other = written(tmp_path / "2.csv", ["size,url,id", "XL,http://a.example/2,2"])
+    assert [(item.id, item.payload) for item in read_here(first, other).items] == [
+        ("1", {"colour": "red"}),
+        ("2", {"size": "XL"}),
+    ]
+    nameless = written(tmp_path / "3.csv", ["url,colour", "http://a.example/3,red"])
+    for given in ({}, {"skip": 2}):
+        assert "`3.csv` has no column `id`" in (read_here(first, other, nameless, given=given).error or "")
+    assert read_here(nameless, other).error is None
+
+
 def test_json_keeps_its_types(tmp_path: Path) -> None:
     rows = [
         {

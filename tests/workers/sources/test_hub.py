@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import random
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -344,6 +347,20 @@ def test_a_path_that_cannot_be_read_fails_its_row_alone(folder: Path) -> None:
     written(folder / "metadata.csv", lines)
     read = read_here(folder, image_column="pic")
     assert (read.error, [*read.refusals()], sorted(read.images)) == (None, ["1"], ["0", "2", "3"])
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE])
+def test_a_disk_that_is_at_fault_itself_fails_no_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def away(path: str, mode: str) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    read = folder_rows([str(folder)], "train", 0).open
+    assert read
+    monkeypatch.setattr("workers.sources.hub.xopen", away)
+    with pytest.raises(OSError, match=re.escape(os.strerror(fault))):
+        read(f"{folder}/0.jpg", 10)
 
 
 def test_a_folder_without_images_is_said_in_words(tmp_path: Path) -> None:

@@ -89,6 +89,32 @@ def test_a_row_that_cannot_be_read_names_nothing(tmp_path: Path) -> None:
     assert read_here(written(tmp_path / "a.jsonl", lines)).unnamed == ["row:1"]
 
 
+def test_a_row_without_the_id_that_images_are_known_by_is_refused_and_names_nothing(tmp_path: Path) -> None:
+    lines = ["sku,url", "1,http://a.example/1", ",http://a.example/2", "3,http://a.example/3"]
+    table = written(tmp_path / "a.csv", lines)
+    read = read_here(table, id_column="sku")
+    assert [item.id for item in read.items if not item.refused] == ["1", "3"]
+    assert read.unnamed == ["http://a.example/2"]
+    code, why = read.refusals()["http://a.example/2"]
+    assert (code, "`sku`" in why) == ("payload_invalid", True)
+    pictures = [{"bytes": b"one", "path": None}, {"bytes": b"two", "path": None}]
+    pq.write_table(pa.table({"image": pictures, "sku": [float("nan"), 2.0]}), tmp_path / "a.parquet")
+    read = read_here(tmp_path / "a.parquet", id_column="sku")
+    assert (read.unnamed, read.images) == (["row:0"], {"2": b"two"})
+
+
+def test_where_nobody_named_a_column_of_ids_a_row_without_one_is_known_by_its_url(tmp_path: Path) -> None:
+    lines = ["id,url", "1,http://a.example/1", ",http://a.example/2"]
+    read = read_here(written(tmp_path / "a.csv", lines))
+    assert ([item.id for item in read.items], read.unnamed) == (["1", "http://a.example/2"], [])
+
+
+def test_what_an_item_weighs_is_counted_in_bytes(tmp_path: Path) -> None:
+    lines = [json.dumps({"url": f"http://a.example/{text}", "text": text * 400}) for text in "a質"]
+    read = read_here(written(tmp_path / "a.jsonl", lines), given={"max_item_bytes": 1000})
+    assert list(read.refusals()) == ["http://a.example/質"]
+
+
 def test_a_row_of_too_many_images_names_none_of_them(tmp_path: Path) -> None:
     urls = [f"http://a.example/{number}" for number in range(1001)]
     feed = written(tmp_path / "a.jsonl", [json.dumps({"id": "a", "url": urls})])

@@ -61,6 +61,17 @@ def test_the_files_after_the_first_are_read_on(clinic: Path) -> None:
     assert ids == [f"ISIC_{number:07}" for number in (18, 19, *range(20))]
 
 
+def test_a_later_file_has_the_columns_of_ids_and_pictures(clinic: Path, tmp_path: Path) -> None:
+    for column in ("image_id", "image"):
+        other = tmp_path / "other.parquet"
+        pq.write_table(pq.read_table(clinic).drop_columns([column]), other)
+        read = read_here(clinic, other, id_column="image_id")
+        assert len(read.items) == 20
+        assert f"`other.parquet` has no column `{column}`" in (read.error or "")
+    pq.write_table(pq.read_table(clinic).drop_columns(["age"]), other)
+    assert len(read_here(clinic, other, id_column="image_id").items) == 40
+
+
 def test_without_an_id_the_hash_of_the_bytes_is_the_id(clinic: Path) -> None:
     ids = {item.id for item in read_here(clinic).items}
     assert len(ids) == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_what_stands_as_it_stood_has_its_stamp(tmp_path: Path, feed: Path) -> No
     os.utime(picture, ns=(1, changed))
     written(tmp_path / "sub" / "2.jpg", b"two")
     assert stamp([str(tmp_path)]) != stamps[1]
+
+
+def test_it_is_the_same_wherever_they_stand_and_another_where_one_is_renamed(
+    tmp_path: Path, feed: Path
+) -> None:
+    (tmp_path / "shop").mkdir()
+    shutil.copy2(feed, tmp_path / "shop" / "a.csv")
+    stamps = [stamp([str(path)]) for path in (feed, tmp_path / "shop")]
+    moved = [feed.rename(tmp_path / "b.csv"), (tmp_path / "shop").rename(tmp_path / "store")]
+    assert [stamp([str(path)]) for path in moved] == stamps
+    (tmp_path / "store" / "a.csv").rename(tmp_path / "store" / "b.csv")
+    assert stamp([str(tmp_path / "store")]) != stamps[1]
 
 
 def test_a_file_that_was_replaced_is_not_read_on(feed: Path) -> None:
