@@ -155,6 +155,7 @@ def _layout() -> Layout:
     return Layout(
         url_column=given.get("url_column") or "url",
         id_column=given.get("id_column") or None,
+        needs_id=bool(given.get("id_column")),
         group_column=given.get("group_column") or None,
         separator=given.get("separator") or None,
         prices=[name for part in given.get("prices", "").split(",") if (name := part.strip())],

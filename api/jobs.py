@@ -59,6 +59,12 @@ def retry(id: str) -> Any:
     source = parts().ledger.source(id)
     if source and source.collection:
         return accepted(_copy_again(source.collection, job.collection))
+    if source and not any(_is_named(failure.item) for failure in parts().ledger.all_failures(id)):
+        raise RequestError(
+            RequestCode.INVALID_REQUEST,
+            f"Nothing that failed in job `{id}` can be tried by itself: pictures are kept no longer, and rows that were "
+            "refused can only be read anew. Mend what its failures name, and import it again.",
+        )
     failed = (_once_more(failure.item) for failure in parts().ledger.all_failures(id))
     return accepted(accept(job.collection, failed, of_body=False))
 
@@ -68,6 +74,11 @@ def _copy_again(origin: str, target: str) -> str:
     name, version = target.split("@")
     source, target = ask(ROUTE_COPY, name, int(version), int(origin.split("@")[1]))  # both still stand
     return accept_import(target, Source(collection=source))
+
+
+def _is_named(item: Item) -> bool:
+    """Whether an import's item can be fetched once more."""
+    return item.refused is None and item.upload is None
 
 
 def _once_more(item: Item) -> Item:

@@ -23,11 +23,17 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+# Items wait in Redis: a worker of the version before must not choke on what a newer API adds.
+_OF_ANY_VERSION = ConfigDict(extra="ignore")
+
+
 class Refusal(Message):
     """What acceptance already knows to be wrong with an item; it becomes the item's failure row.
 
     `unnamed`: the id of what was refused, or of all that it stands for, could not be read.
     """
+
+    model_config = _OF_ANY_VERSION
 
     code: FailureCode
     detail: str
@@ -43,8 +49,7 @@ class Item(Message):
     copied from was last written, in ISO 8601.
     """
 
-    # Items wait in Redis: a worker of the version before must not choke on what a newer API adds.
-    model_config = ConfigDict(extra="ignore")
+    model_config = _OF_ANY_VERSION
 
     id: str
     url: str | None = None

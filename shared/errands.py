@@ -7,14 +7,15 @@ has read are one step, so that a reader which dies doubles nothing and loses not
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import redis
 
 from shared.contract import Source, Sync
-from shared.parcels import Parcel, words
+from shared.parcels import HASH_BYTES, Parcel, id_hash, words
 from shared.scripts import Scripts
 from shared.settings import Settings
 
@@ -30,13 +31,18 @@ def feed_key(job: str, name: str) -> str:
     return f"{feed_folder(job)}/{name}"
 
 
+def _removing_key(collection: str) -> str:
+    return f"lookalike:removing:{collection}"
+
+
 @dataclass(frozen=True)
 class Errand:
     """A job's errand under a lease that `token` names.
 
     `attempt` counts the tries since it last got on, this one included. An import is to be read from behind `position`
     on, its reader's own word, "" at first; where `is_open` is false it is read or cancelled, and only to be cleared up.
-    Of so many of the items that it `accepted` nobody can say which images they are: they are `unnamed`.
+    Of so many of its items nobody can say which images they are: they are `unnamed`. `newer_feed` is the sync that came
+    after this one.
     """
 
     line: Line
@@ -49,8 +55,8 @@ class Errand:
     position: str = ""
     sync: Sync | None = None
     last_error: str | None = None
-    accepted: int = 0
     unnamed: int = 0
+    newer_feed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ class Errands:
             position=record.get(b"position", b"").decode(),
             sync=None if sync is None else Sync.model_validate_json(sync),
             last_error=record[b"last_error"].decode() if b"last_error" in record else None,
-            accepted=int(record.get(b"accepted", 0)),
             unnamed=int(record.get(b"unnamed", 0)),
+            newer_feed=record[b"newer_feed"].decode() if b"newer_feed" in record else None,
         )
 
     def keep(self, errand: Errand) -> Kept:
@@ -137,12 +143,39 @@ class Errands:
 
     # Syncs
 
-    def ids(self, errand: Errand, after: int = 0) -> bytes:
-        """The `point_hash` of every item of its collection that any job accepted since this one began, in no order.
+    def ids(self, errand: Errand, after: int = 0) -> bytes | None:
+        """The `id_hash` of every item of its collection that any job accepted since this one began, in no order.
 
-        They become more at the end: what stands behind the first `after` bytes.
+        They become more at the end: what stands behind the first `after` bytes. None where not all are known: a newer
+        sync is told them from its beginning on, and Redis may have lost some.
         """
-        return self._redis.getrange(f"lookalike:job:{errand.job}:ids", after, -1)
+        job = f"lookalike:job:{errand.job}"
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(f"lookalike:syncing:{errand.collection}")
+            pipe.hget(job, "named")
+            pipe.getrange(f"{job}:ids", after, -1)
+            newest, named, more = pipe.execute()
+        is_whole = after + len(more) == HASH_BYTES * int(named or 0)
+        return more if newest == errand.job.encode() and is_whole else None
+
+    @contextmanager
+    def removing(self, errand: Errand, ids: Sequence[str]) -> Iterator[None]:
+        """While the block removes some of these images, workers can see it: `is_removing`.
+
+        Where the block breaks, they see it until the lease would have run out: the engine may remove them yet.
+        """
+        mark = _removing_key(errand.collection)
+        self._redis.set(mark, b"".join(map(id_hash, ids)), px=self._lease_ms)
+        yield
+        self._redis.delete(mark)
+
+    def is_removing(self, collection: str, ids: Sequence[str]) -> bool:
+        """Whether one of these images may be about to go."""
+        mark = self._redis.get(_removing_key(collection))
+        if not mark:
+            return False
+        hashes = {mark[start : start + HASH_BYTES] for start in range(0, len(mark), HASH_BYTES)}
+        return not hashes.isdisjoint(map(id_hash, ids))
 
     def compared(self, errand: Errand, absent: int, share: float) -> None:
         """So many images are absent from the feed; said before the first is removed."""

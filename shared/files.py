@@ -82,6 +82,16 @@ class Files:
             except FileNotFoundError:
                 return None
 
+    def has(self, key: str) -> bool:
+        """Whether something is kept under `key`."""
+        path = self._path(key)
+        with self._answering(key):
+            try:
+                self._fs.info(path)
+            except FileNotFoundError:
+                return False
+            return True
+
     def open(self, key: str) -> BinaryIO | None:
         """A kept file, to be read piece by piece and closed; None where nothing is kept."""
         path = self._path(key)

@@ -19,7 +19,7 @@ _WEB_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f]+", re.IGNORECASE)
 
 def checked_item(url: str, id: Any, payload: Any) -> Item:
     """An item; what is unusable makes it a refused one, that will fail by itself."""
-    refusal = id_refusal(id) or _url_refusal(url) or payload_refusal(payload)
+    refusal = id_refusal(id) or _url_refusal(url, is_id=id is None) or payload_refusal(payload)
     if refusal is None:
         return Item(id=id or default_id(url), url=url, payload=payload or {})
     return refused_item(id if isinstance(id, str) and id else default_id(url), refusal, url)
@@ -64,7 +64,8 @@ def payload_invalid(why: str, *, unnamed: bool = False) -> Refusal:
     return Refusal(code=FailureCode.PAYLOAD_INVALID, detail=why, unnamed=unnamed)
 
 
-def _url_refusal(url: str) -> Refusal | None:
+def _url_refusal(url: str, *, is_id: bool) -> Refusal | None:
+    """Why a URL cannot be fetched, None where it can. Where there is no other id, it is the id that cannot be read."""
     if len(url) > MAX_URL_LENGTH:
         why = f"The URL has {len(url):,} characters, {MAX_URL_LENGTH:,} are allowed."
     elif _WEB_URL.fullmatch(url):
@@ -73,7 +74,7 @@ def _url_refusal(url: str) -> Refusal | None:
         why = "The URL is empty."
     else:
         why = f"`{url[:200]}` is no http or https URL, or has spaces or control characters in it."
-    return Refusal(code=FailureCode.BAD_URL, detail=why)
+    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=is_id)
 
 
 def _flaw(value: Any, depth: int) -> str | None:

@@ -118,8 +118,10 @@ class Ledger:
             pipe.zadd(_JOBS, {job: int(now * 1_000_000)})
             pipe.zadd(_ACCEPTING, {job: int(now * 1000)})
             if sync:
-                pipe.sadd(f"lookalike:syncing:{collection}", job)
-            pipe.execute()
+                pipe.set(f"lookalike:syncing:{collection}", job, get=True)
+            *_, overtaken = pipe.execute()
+        if sync and overtaken:
+            self._redis.hset(_key(overtaken.decode()), "newer_feed", job)
         return job
 
     def accept_chunk(self, job: str, items: Sequence[Item]) -> int:

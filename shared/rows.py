@@ -19,13 +19,15 @@ Reference = TypeVar("Reference")
 class Layout:
     """How the rows of a feed are to be read; a row is its cells by column, and a missing cell is absent or None.
 
-    Every column but `apart` is a payload field. `prices` are the columns whose cells are read as amounts, `fill` is
+    Every column but `apart` is a payload field. A row without an id is refused where it `needs_id`, for its images
+    would stand under another name than they do; else they are known by themselves. `prices` are the columns whose cells are read as amounts, `fill` is
     what stands for a field's missing value. `group_column` says what stands in a payload's `group`; None: of a row
     with several images, the row's own id.
     """
 
     url_column: str = "url"
     id_column: str | None = None
+    needs_id: bool = False
     group_column: str | None = None
     separator: str | None = None
     prices: Collection[str] = ()
@@ -38,7 +40,10 @@ class Layout:
         several = urls_in(cell, self.separator)
         urls = [str(cell).strip()] if several is None else several or [""]
         for url, id, payload in self.members(row, urls, several is not None, value):
-            yield refused_item(id, url) if isinstance(url, Refusal) else checked_item(url, id, payload)
+            if isinstance(url, Refusal):
+                yield refused_item(id, url, urls[0])
+            else:
+                yield checked_item(url, id, payload)
 
     def members(
         self,
@@ -52,8 +57,7 @@ class Layout:
         payload = self._payload(row, value)
         if self.group_column is None and several and id:
             payload["group"] = id
-        if len(references) > MOST_REFERENCES:
-            why = f"The row has {len(references):,} images, {MOST_REFERENCES:,} are allowed."
+        if why := self._flaw(id, len(references)):
             yield payload_invalid(why, unnamed=True), id, payload
             return
         for number, reference in enumerate(references, start=1):
@@ -62,6 +66,14 @@ class Layout:
     def id_of(self, row: Mapping[str, Any]) -> str | None:
         """The row's own id, None: it has none."""
         return _text(row.get(self.id_column)) if self.id_column else None
+
+    def _flaw(self, id: str | None, images: int) -> str | None:
+        """Why nobody can say which images the row stands for; None where it can be told."""
+        if images > MOST_REFERENCES:
+            return f"The row has {images:,} images, {MOST_REFERENCES:,} are allowed."
+        if id is None and self.needs_id:
+            return f"`{(self.id_column or '')[:100]}` is empty in this row, and images are known by it."
+        return None
 
     def _payload(self, row: Mapping[str, Any], value: Callable[[Any], Any]) -> dict[str, Any]:
         payload = dict(self.fill)

@@ -23,7 +23,7 @@ class Thumbnails:
 
     def keep(self, collection: str, sha256: str, data: bytes) -> None:
         """Write it unless it is kept."""
-        if self.read(collection, sha256) is None:
+        if not self._files.has(_key(collection, sha256)):
             self.write(collection, sha256, data)
 
     def read(self, collection: str, sha256: str) -> bytes | None:

@@ -59,7 +59,7 @@ class Held:
         if self._stopped:
             raise self._stopped
 
-    def refused(self) -> NoReturn:
+    def rejected(self) -> NoReturn:
         """The ledger took nothing from this hand. Raises Stopped, which says why."""
         self.look()
         raise Stopped("lost")
@@ -110,6 +110,10 @@ class Work(Protocol):
         """End an errand that cannot be done, or was tried `tries` times in vain."""
         ...
 
+    def lost(self, errand: Errand) -> None:
+        """Another has it, or has ended it: leave nothing of this try behind."""
+        ...
+
 
 class Runner:
     """Takes the errands of a line, one at a time; `run` is called every second."""
@@ -129,7 +133,9 @@ class Runner:
         try:
             self._do(errand, hand)
         except Stopped as stopped:
-            if stopped.why != "lost":  # who takes it next clears up after a job that was cancelled
+            if stopped.why == "lost":
+                self._work.lost(errand)
+            else:  # who takes it next clears up after a job that was cancelled
                 self._errands.put_back(errand, after=0, counts=False)
         except (ServiceError, redis.RedisError) as error:
             self._again(errand, error, counts=False)

@@ -20,10 +20,6 @@ from workers.scratch import scratch
 _DOWNLOAD_SECONDS = 3600.0
 _BLOCK = 2**20
 _MOST_NAME = 80
-_MAY_BE_CUT_OFF = (
-    "`{url}` came without a length, so nobody can tell whether all of it came, and what a feed lacks is removed where "
-    "it is synchronised. Have its server send Content-Length, or upload the file, or say `force`."
-)
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -48,8 +44,8 @@ class Feeds:
     ) -> Iterator[list[str]]:
         """Paths of the source's files, for the length of the block. `check` is called meanwhile, and may raise.
 
-        ItemError where one cannot be fetched, RequestError where one may not be read or is not there, or where it is
-        to be `whole` and nobody can tell.
+        ItemError where one cannot be fetched, or is to be `whole` and nobody could tell; RequestError where one may not
+        be read or is not there.
         """
         with scratch() as folder:
             feeds = _Job(job, folder, check, whole, self._most_bytes)
@@ -89,11 +85,9 @@ class Feeds:
     def _fetched(self, feeds: _Job, name: str, url: str) -> Path:
         path = feeds.folder / name
         with feeds.writing(path) as file:
-            is_whole = self._fetcher.download(
-                url, file, most_bytes=feeds.bytes_left, seconds=_DOWNLOAD_SECONDS
+            self._fetcher.download(
+                url, file, most_bytes=feeds.bytes_left, seconds=_DOWNLOAD_SECONDS, whole=feeds.whole
             )
-        if feeds.whole and not is_whole:
-            raise RequestError(RequestCode.INVALID_REQUEST, _MAY_BE_CUT_OFF.format(url=url[:200]))
         with path.open("rb") as file:
             self._store().write(feed_key(feeds.job, name), file)
         return path

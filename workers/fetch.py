@@ -64,7 +64,7 @@ class Known:
 class Fetched:
     """A body, the URL that it came from after all redirects, and what its server calls it, where it says so.
 
-    `unchanged`: the body is the one that was known, and `data` is empty. `is_whole`: the server said where it ends.
+    `unchanged`: the body is the one that was known, and `data` is empty.
     """
 
     data: bytearray
@@ -72,7 +72,6 @@ class Fetched:
     etag: str | None = None
     last_modified: str | None = None
     unchanged: bool = False
-    is_whole: bool = True
 
     @property
     def place(self) -> str:
@@ -81,11 +80,12 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Sink:
-    """Where a body goes, the most that it may be, and the setting that says so."""
+    """Where a body goes, the most that it may be, the setting that says so, and whether its head must tell its end."""
 
     take: Callable[[bytes], object]
     most_bytes: int
     setting: str
+    whole: bool = False
 
 
 class Fetcher:
@@ -118,15 +118,18 @@ class Fetcher:
         with self._deadlines.attempt(self._addresses) as attempt:
             return replace(self._bring(url, known, sink, attempt), data=data)
 
-    def download(self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float) -> bool:
+    def download(
+        self, url: str, file: BinaryIO, *, most_bytes: int, seconds: float, whole: bool = False
+    ) -> None:
         """Write the bytes behind `url` to `file`, at most `most_bytes`, within `seconds`. The errors of `fetch`.
 
-        False: the end of the connection was their end, and so it would be had they broken off.
+        `whole`: refuse them where the end of the connection is theirs, for so it would be had they broken off.
         What `file.write` raises ends it. After an error part of the bytes may stand in the file.
         """
-        sink = _Sink(file.write, most_bytes, "LOOKALIKE_FEED_MAX_BYTES, less the job's feeds before it")
+        setting = "LOOKALIKE_FEED_MAX_BYTES, less the job's feeds before it"
+        sink = _Sink(file.write, most_bytes, setting, whole)
         with self._deadlines.attempt(self._addresses, seconds=seconds, silence=_SILENCE_SECONDS) as attempt:
-            return self._bring(url, None, sink, attempt).is_whole
+            self._bring(url, None, sink, attempt)
 
     def close(self) -> None:
         self._deadlines.stop()
@@ -173,9 +176,8 @@ class Fetcher:
                 if known and response.status_code == 304:
                     return Fetched(bytearray(), target.url, known.etag, known.last_modified, unchanged=True)
                 names = (_name(response, "ETag"), _name(response, "Last-Modified"))
-                is_whole = response.raw.chunked or response.raw.length_remaining is not None
                 _read_body(response, sink, attempt)
-                return Fetched(bytearray(), target.url, *names, is_whole=is_whole)
+                return Fetched(bytearray(), target.url, *names)
             finally:
                 _leave(response)
 
@@ -224,6 +226,12 @@ def _check_head(response: requests.Response, sink: _Sink, url: str) -> None:
     declared = response.raw.length_remaining
     if declared is not None and declared > sink.most_bytes:
         raise _too_large(url, f"{declared:,}", sink)
+    if sink.whole and declared is None and not response.raw.chunked:
+        raise ItemError(
+            FailureCode.TRUNCATED,
+            f"`{url}` comes without a length, so nobody could tell whether all of it came, and what a feed lacks is "
+            "removed where it is synchronised. Have its server send Content-Length, or upload the file.",
+        )
 
 
 def _too_large(url: str, size: str, sink: _Sink) -> ItemError:

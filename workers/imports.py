@@ -21,7 +21,7 @@ from shared.errands import Errand, Line
 from shared.errors import QueueUnavailable
 from shared.parcels import Parcel
 from workers import versions
-from workers.errands import Held, Stopped
+from workers.errands import Held
 from workers.feeds import Feeds
 from workers.parts import Parts
 from workers.sources.orders import Orders
@@ -59,7 +59,9 @@ class Imports:
     def do(self, errand: Errand, hand: Held) -> None:
         """Read the source to its end, and clear up; only the latter where the job is cancelled."""
         if errand.is_open:
-            self._read_to_its_end(errand, hand)
+            self._read(errand, hand)
+            if not self._errands.seal(errand):
+                hand.rejected()
             log.info("import read", extra={"job": errand.job})
         self._feeds.forget(errand.job)
         self._errands.let_go(errand)
@@ -69,23 +71,17 @@ class Imports:
         self._parts.ledger.cancel(errand.job, reason)
         self._errands.put_back(errand, after=0, counts=False)
 
-    def _read_to_its_end(self, errand: Errand, hand: Held) -> None:
-        try:
-            self._read(errand, hand)
-            if not self._errands.seal(errand):
-                hand.refused()
-        except Stopped as stopped:
-            if stopped.why == "lost" and self._errands.is_over(errand):
-                self._feeds.forget(errand.job)  # kept after another reader had cleared up
-            raise
+    def lost(self, errand: Errand) -> None:
+        """Its feeds are another reader's now, unless that one has cleared up before this one kept some."""
+        if self._errands.is_over(errand):
+            self._feeds.forget(errand.job)
 
     def _read(self, errand: Errand, hand: Held) -> None:
         assert errand.source
         if errand.source.collection:
             self._accept_all(errand, self._copied(errand, errand.source.collection, hand), hand)
             return
-        # What a feed broke off before would be removed.
-        whole = errand.sync is not None and not errand.sync.force
+        whole = errand.sync is not None  # what a feed broke off before would be removed
         with (
             self._feeds.at_hand(errand.job, errand.source, hand.check, whole=whole) as paths,
             closing(self._rows(errand, errand.source, paths, hand)) as rows,
@@ -144,7 +140,7 @@ class Imports:
             raise
         if numbers is None:
             self._unpark(items)
-            hand.refused()
+            hand.rejected()
         for number in numbers:
             self._send(errand.job, number)
 

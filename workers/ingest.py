@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.contract import Chunk, ChunkReport, Item, ItemOutcome
-from shared.errors import FailureCode, ItemError
+from shared.errors import FailureCode, ItemError, ServiceError
 from workers.collections import find_or_make, still_stands_for
 from workers.index.interface import Collection, Point
 from workers.lease import LeaseState
@@ -17,6 +18,8 @@ from workers.removal import forget
 from workers.versions import forget_deleted, overtaken
 from workers.writes import Writes
 
+_REMOVAL_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
 _WRITERS = 8  # thumbnails of one chunk that are written at once
 
 
@@ -27,12 +30,23 @@ def ingest(chunk: Chunk, parts: Parts, lease: Callable[[], LeaseState]) -> Chunk
     reported. `lease` renews the chunk's lease and says what became of it. Items whose fault may pass by itself are
     put off, to be fetched again.
     """
+    _await_removal(chunk, parts)
     while True:
         collection = find_or_make(parts.index, chunk.collection, parts.models.default.card)
         report = _ingest_into(collection, chunk, parts, lease)
         # Else another version was put live meanwhile: what was written is not where searches look.
         if report is None or still_stands_for(parts.index, chunk.collection, collection):
             return report
+
+
+def _await_removal(chunk: Chunk, parts: Parts) -> None:
+    """Until no sync is removing an image of the chunk: it would look as if it stood. ServiceError: it takes long."""
+    ids = [item.id for item in chunk.items]
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while parts.ledger.errands.is_removing(chunk.collection, ids):
+        if time.monotonic() >= deadline:
+            raise ServiceError("A sync is removing images that this chunk brings again.")
+        time.sleep(_LOOK_SECONDS)
 
 
 def _ingest_into(

@@ -9,6 +9,7 @@ from shared.thumbnails import Thumbnails
 from workers.index.interface import Index, split_key
 
 _SHA256 = f"{SYSTEM_KEY}.sha256"
+_AT_ONCE = 16  # thumbnails; files may lie far away, and while some are deleted others may be needed again
 
 
 def remove(index: Index, thumbnails: Thumbnails | None, key: str, ids: Sequence[str]) -> None:
@@ -33,11 +34,14 @@ def forget(index: Index, thumbnails: Thumbnails | None, key: str, hashes: Collec
 
     It is asked after the images are gone, so that of two that go at once the later one finds none.
     """
-    if thumbnails is None or not hashes:
+    if thumbnails is None:
         return
     name, _ = split_key(key)
-    for sha256 in set(hashes) - _standing(index, name, list(hashes)):
-        thumbnails.delete(name, sha256)
+    wanted = sorted(set(hashes))
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = wanted[start : start + _AT_ONCE]
+        for sha256 in set(some) - _standing(index, name, some):
+            thumbnails.delete(name, sha256)
 
 
 def _standing(index: Index, name: str, hashes: list[str]) -> set[str]:

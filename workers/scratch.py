@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _PREFIX = "lookalike-import-"
@@ -19,7 +19,9 @@ _NEWBORN_SECONDS = 60.0  # that a folder may stand before its maker holds it
 def scratch() -> Iterator[Path]:
     """An empty folder for the length of the block. What killed workers left behind is swept away first."""
     _sweep()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, _held(name):
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, ExitStack() as held:
+        with suppress(OSError):  # where no folder can be locked (NFS), none can be swept either
+            held.enter_context(_held(name))
         yield Path(name)
 
 

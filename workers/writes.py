@@ -28,6 +28,7 @@ class Writes:
         self.thumbnails: dict[str, bytes] = {}
         self.outcomes: list[ItemOutcome] = []
         self._seen: set[str] = set()
+        self._left: set[str] = set()
 
     def add(self, item: Item, ready: Prepared | ItemError) -> None:
         """Plan one item's write and its outcome."""
@@ -46,8 +47,10 @@ class Writes:
     def leave(self, ids: Collection[str]) -> None:
         """Write nothing of these images: what stands came later, and they end as unchanged."""
         for id in ids:
-            self.points.pop(id, None)
-            self.payloads.pop(id, None)
+            point = self.points.pop(id, None)
+            payload = point.payload if point else self.payloads.pop(id, None)
+            if payload and self.thumbnails.pop(payload[SYSTEM_KEY]["sha256"], None):
+                self._left.add(payload[SYSTEM_KEY]["sha256"])
         self.outcomes = [
             replace(outcome, status="unchanged")
             if outcome.item.id in ids and outcome.status == "indexed"
@@ -56,7 +59,8 @@ class Writes:
         ]
 
     def replaced(self) -> Iterator[str]:
-        """The sha256 of each thumbnail that shows what an image of the chunk no longer is."""
+        """The sha256 of each thumbnail that shows what an image of the chunk no longer is, or was not written as."""
+        yield from self._left
         for id, point in self.points.items():
             before = self._standing.get(id, {}).get(SYSTEM_KEY, {})
             if before.get("thumbnail") and before["sha256"] != point.payload[SYSTEM_KEY]["sha256"]:

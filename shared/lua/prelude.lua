@@ -1,13 +1,14 @@
 -- What every script of the ledger shares. Keys are built here, so one Redis (not a cluster) holds the ledger.
 --   lookalike:job:<id>           hash: collection, state, total, accepted, unnamed (items), indexed, unchanged, failed,
 --                                code:<c>, times; of an import also source, position, parked; where it is synchronised
---                                also sync, absent, absent_share, removed, sync_refused; of each errand holder:<line> (a
---                                token), tries:<line> and outages:<line>
+--                                also sync, named (ids that stand in :ids), newer_feed (the job that came after it),
+--                                absent, absent_share, removed, sync_refused; of each errand holder:<line> (a token),
+--                                tries:<line> and outages:<line>
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
 --   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>; fetches:<n> where its items
 --                                were fetched before; origin:<n> of a piece or of what was put off: the chunk that it was;
 --                                bytes:<n> parked for its items by an import, and uploads:<n>, 64 letters of each
---   lookalike:job:<id>:ids       string: 8 bytes of each id that was named since the job began, where it is synchronised
+--   lookalike:job:<id>:ids       string: 8 bytes of each id that was named since the job began, while it is the newest sync
 --   lookalike:job:<id>:failures  list: "F<packed rows>" of a commit, "C<packed body>" of a cancelled chunk
 --   lookalike:due                sorted set: "<job>/<n>" -> ms when it is sent again; it may still wait in the queue
 --   lookalike:again              sorted set: the same of what is in no queue: held (the end of its lease), given back, put off
@@ -15,7 +16,8 @@
 --   lookalike:accepting          sorted set: job whose body is being read -> ms of its newest chunk
 --   lookalike:imports            sorted set: import -> ms when a worker may take it: to read it, or to clear up after it
 --   lookalike:syncs              sorted set: job whose items have all ended -> ms when a worker may take it to compare
---   lookalike:syncing:<name>     set: the jobs by which this collection is being synchronised, until they end
+--   lookalike:syncing:<name>     string: the newest job by which this collection is being synchronised, until it ends
+--   lookalike:removing:<name>    string: 8 bytes of each id that a sync removes at this moment; it expires with the lease
 --   lookalike:pending            items of all jobs that have not ended
 --   lookalike:upload:<sha256>    hash: data, references (shared/uploads.py)
 local DUE = 'lookalike:due'
@@ -119,7 +121,7 @@ local function finish_if_ended(job, now, ttl)
     redis.call('HSET', key(job), 'state', 'done')
   end
   redis.call('HSETNX', key(job), 'finished_at', now)
-  redis.call('SREM', syncing_key(job), job)
+  if redis.call('GET', syncing_key(job)) == job then redis.call('DEL', syncing_key(job)) end
   redis.call('DEL', key(job, 'ids'))
   for _, part in ipairs({false, 'failures', 'leases'}) do
     redis.call('EXPIRE', key(job, part), ttl)

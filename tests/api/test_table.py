@@ -39,6 +39,14 @@ def test_columns_of_other_feeds_are_mapped(client: FlaskClient, accepted: Accept
     assert items == [Item(id="u1", url="http://a.example/1", payload={"id": 5})]
 
 
+def test_a_row_without_the_id_that_was_asked_for_is_refused(client: FlaskClient, accepted: Accepted) -> None:
+    body = "sku,url\nu1,http://a.example/1\n,http://a.example/2\n"
+    named, nameless = accepted(post(client, body, id_column="sku"))
+    assert (named.id, named.refused, nameless.id) == ("u1", None, "http://a.example/2")
+    assert nameless.refused
+    assert "`sku` is empty" in nameless.refused.detail
+
+
 def test_a_row_of_several_urls_is_several_items_of_one_group(client: FlaskClient, accepted: Accepted) -> None:
     body = "id,url,price\np1,http://a.example/1 | http://a.example/2|,9.5\np2,http://a.example/3,\n"
     assert accepted(post(client, body, separator="|")) == [

@@ -37,6 +37,9 @@ class Work:
         self.reasons.append(reason)
         self._errands.let_go(errand)
 
+    def lost(self, errand: Errand) -> None:
+        pass
+
 
 @pytest.fixture
 def leases(ledger: Ledger, settings: Settings) -> Iterator[Leases]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from shared.contract import Chunk, Item, ModelCard, point_id
 from shared.errors import FailureCode, RequestCode, RequestError
-from tests.image_server import ImageServer
+from tests.image_server import ImageServer, jpeg
 from workers import app as worker
 from workers import removal, tasks, versions
 from workers.comparison import compare

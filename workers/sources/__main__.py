@@ -49,7 +49,7 @@ def main(orders: Orders, pipe: BinaryIO) -> None:
         if revision := rows.revision or stamped:
             frames.say(revision=revision)
         items = Items(orders, rows)
-        for number, row in enumerate(rows.rows, start=orders.skip):
+        for number, row in enumerate(rows.read(items.columns), start=orders.skip):
             if _taken(orders.source, number) == orders.source.limit:
                 break
             is_taken = _taken(orders.source, number + 1) > _taken(orders.source, number)

@@ -32,7 +32,7 @@ def archive_rows(paths: Sequence[str], open: Opener, most: int, skip: int) -> Ro
     """
     samples = chain.from_iterable(_samples(path, open) for path in paths)
     rows = (_row(key, members, most) for key, members in islice(samples, skip, None))
-    return Rows(rows, pictures=[_PICTURE], key=_KEY, hidden=[_KEY])
+    return Rows(lambda _: rows, pictures=[_PICTURE], key=_KEY, hidden=[_KEY])
 
 
 class _Member:

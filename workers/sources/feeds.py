@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
@@ -16,7 +16,7 @@ import ijson
 from shared.cells import cell_value
 from shared.errors import RequestError
 from shared.table import Table
-from workers.sources.rows import Broken, Row, Rows, SourceError
+from workers.sources.rows import Broken, Row, Rows, SourceError, check_columns
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -25,8 +25,12 @@ def table_rows(paths: Sequence[str], format: str, max_row_bytes: int, skip: int)
     """The rows of CSV or TSV files; their cells are text. Columns are those of the first file."""
     first, *others = (partial(_Feed, path, _DELIMITERS[format], max_row_bytes) for path in paths)
     feed = first()
-    rows = chain(feed, chain.from_iterable(each() for each in others))
-    return Rows(islice(rows, skip, None), columns=feed.table.columns, value=cell_value)
+
+    def read(needed: Collection[str]) -> Iterator[Row | Broken]:
+        rest = chain.from_iterable(each().checked(needed) for each in others)
+        return islice(chain(feed, rest), skip, None)
+
+    return Rows(read, columns=feed.table.columns, value=cell_value)
 
 
 class _Feed:
@@ -36,6 +40,11 @@ class _Feed:
         self._name = Path(path).name
         with self._in_words():
             self.table = Table(_opened(path), max_row_bytes, delimiter)
+
+    def checked(self, needed: Collection[str]) -> _Feed:
+        """Itself; SourceError where it lacks a column."""
+        check_columns(self._name, self.table.columns, needed)
+        return self
 
     def __iter__(self) -> Iterator[Row | Broken]:
         with self._in_words():
@@ -59,7 +68,7 @@ class _Feed:
 def json_rows(paths: Sequence[str], max_row_bytes: int, skip: int) -> Rows:
     """The objects of JSON files. A line that is no object is a broken row, save for the first one of a file."""
     rows = chain.from_iterable(_objects(path, max_row_bytes) for path in paths)
-    return Rows(islice(rows, skip, None))
+    return Rows(lambda _: islice(rows, skip, None))
 
 
 def _objects(path: str, max_row_bytes: int) -> Iterator[Row | Broken]:

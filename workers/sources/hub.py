@@ -5,12 +5,13 @@ Nothing of a data set is run: it may come as data files alone, of the kinds in `
 
 from __future__ import annotations
 
+import errno
 import lzma
 import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -47,6 +48,13 @@ _HUBS_OWN = frozenset(
 _UNSOUND = (
     *(DatasetsError, pa.ArrowException, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(ValueError, KeyError, TypeError, RuntimeError, EOFError, FileNotFoundError),
+)
+# What is wrong with a path, or None with what stands there; the rest is a disk's own fault, and may pass.
+_PATHS_OWN = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP),
+        *(errno.ENAMETOOLONG, errno.EINVAL, None),
+    }
 )
 
 
@@ -126,12 +134,12 @@ def _rows(builder: Any, split: str, skip: int) -> Rows:
     columns = columns_of(stream.features or {})
     stream = stream.decode(False) if stream.features else stream
 
-    def rows() -> Iterator[Row | Broken]:
+    def read(_: Collection[str]) -> Iterator[Row | Broken]:
         with _in_words("The source"):
             for row in stream.skip(skip):
                 yield columns.named(dict(row))
 
-    return Rows(rows(), columns=list(stream.features or ()), pictures=columns.pictures)
+    return Rows(read, columns=list(stream.features or ()), pictures=columns.pictures)
 
 
 def _files_of(builder: Any, split: str) -> list[str]:
@@ -168,6 +176,8 @@ def _file_bytes(folder: Path, path: str, most: int) -> bytes:
             raise Unreadable(f"`{path[:200]}` is not in the folder")
         return _read(f"{archive}{file}", most)
     except (OSError, *_UNSOUND) as error:
+        if isinstance(error, OSError) and error.errno not in _PATHS_OWN:
+            raise
         raise _unreadable(path, error) from error
 
 

@@ -14,7 +14,7 @@ from shared.items import checked_item, id_refusal, payload_invalid, payload_refu
 from shared.rows import Layout
 from workers.sources.orders import Orders
 from workers.sources.pictures import Pictures
-from workers.sources.rows import Broken, Row, Rows, SourceError
+from workers.sources.rows import Broken, Row, Rows, SourceError, in_words
 
 _MOST_OF_ROW = 64 * 2**20  # bytes of one row's items and pictures; or what one item with its picture may have
 
@@ -22,7 +22,10 @@ ItemAndBytes = tuple[Item, bytes | None]
 
 
 class Items:
-    """Makes the items of a row. SourceError where a column that the person named is not there."""
+    """Makes the items of a row. SourceError where a column that the person named is not there.
+
+    `columns` are those that are read as more than payload.
+    """
 
     def __init__(self, orders: Orders, rows: Rows) -> None:
         self._rows = rows
@@ -30,6 +33,7 @@ class Items:
         self._most_of_row = max(_MOST_OF_ROW, orders.max_item_bytes + orders.max_image_bytes)
         self._picture_column = _picture_column(orders.source, rows)
         self._layout = _layout(orders.source, rows, self._picture_column)
+        self.columns = _needed(self._layout, self._picture_column)
         self._pictures = Pictures(rows.open, orders.source.separator, orders.max_image_bytes)
 
     def of(self, row: Row | Broken, number: int) -> list[ItemAndBytes]:
@@ -99,7 +103,7 @@ def _broken(number: int, why: str) -> list[ItemAndBytes]:
 def _size(item: Item) -> int | None:
     """Bytes of the item as JSON; None: it has half a surrogate pair, and no bytes."""
     try:
-        return len(item.model_dump_json())
+        return len(item.model_dump_json().encode())
     except PydanticSerializationError:
         return None
 
@@ -128,6 +132,7 @@ def _layout(source: Source, rows: Rows, picture_column: str | None) -> Layout:
     return Layout(
         url_column=url_column,
         id_column=id_column,
+        needs_id=source.id_column is not None,
         group_column=group_column,
         separator=source.separator,
         prices=frozenset(source.prices),
@@ -136,11 +141,15 @@ def _layout(source: Source, rows: Rows, picture_column: str | None) -> Layout:
     )
 
 
+def _needed(layout: Layout, picture_column: str | None) -> list[str]:
+    columns = (picture_column, layout.url_column, layout.id_column, layout.group_column, *layout.prices)
+    return [column for column in columns if column]
+
+
 def _there(column: str, argument: str, rows: Rows) -> str:
     """The column; where it is not among those that the source says it has, SourceError."""
     if rows.columns and column not in rows.columns:
-        there = ", ".join(f"`{name[:100]}`" for name in rows.columns[:50])
         raise SourceError(
-            f"There is no column `{column[:100]}`; there are {there}. Name the column with `{argument}`."
+            f"There is no column `{column[:100]}`; there are {in_words(rows.columns)}. Name the column with `{argument}`."
         )
     return column

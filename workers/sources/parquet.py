@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import BinaryIO
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workers.sources.features import Columns, columns_of_schema
-from workers.sources.rows import Broken, Row, Rows, SourceError
+from workers.sources.rows import Broken, Row, Rows, SourceError, check_columns
 
 _BATCH_BYTES = 8 * 2**20
 _MOST_ROWS = 1024
@@ -31,15 +31,23 @@ def parquet_rows(paths: Sequence[str], open: Opener, skip: int, buffer_size: int
 
     schema = opened(paths[0]).schema_arrow
     columns = columns_of_schema(schema)
-    rows = chain.from_iterable(_rows_after(paths, opened, skip, columns))
-    return Rows(rows, columns=schema.names, pictures=columns.pictures)
+
+    def read(needed: Collection[str]) -> Iterator[Row | Broken]:
+        return chain.from_iterable(_rows_after(paths, opened, skip, columns, needed))
+
+    return Rows(read, columns=schema.names, pictures=columns.pictures)
 
 
 def _rows_after(
-    paths: Sequence[str], opened: Callable[[str], pq.ParquetFile], skip: int, columns: Columns
+    paths: Sequence[str],
+    opened: Callable[[str], pq.ParquetFile],
+    skip: int,
+    columns: Columns,
+    needed: Collection[str],
 ) -> Iterator[Iterator[Row | Broken]]:
     for path in paths:
         with opened(path) as file:
+            check_columns(path, file.schema_arrow.names, needed)
             if skip < file.metadata.num_rows:
                 yield _rows(file, path, skip, columns)
             skip = max(0, skip - file.metadata.num_rows)

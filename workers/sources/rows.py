@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,13 @@ class Broken:
 class Rows:
     """The rows of a source, as they stand there. `columns` is empty where each row has its own (JSON).
 
+    `read` is told the columns that no row can do without; SourceError where a file after the first lacks one.
     `pictures` are the columns that hold pictures, `key` is the one that holds an id where the person names none, and
     `hidden` belong to the format and to no payload. `value` makes a payload value of a cell. `open` gives the
     bytes at a path that a row names, so many at most; Unreadable where the path leads out of the source.
     """
 
-    rows: Iterator[Row | Broken]
+    read: Callable[[Collection[str]], Iterator[Row | Broken]]
     columns: Sequence[str] = ()
     pictures: Sequence[str] = ()
     key: str = "id"
@@ -44,3 +45,18 @@ class Rows:
     value: Callable[[Any], Any] = value
     open: Callable[[str, int], bytes] | None = None
     revision: str | None = None
+
+
+def check_columns(path: str, columns: Sequence[str], needed: Collection[str]) -> None:
+    """SourceError where a file's columns lack one that is needed."""
+    for column in needed:
+        if column not in columns:
+            raise SourceError(
+                f"`{path.rpartition('/')[2]}` has no column `{column[:100]}`; there are {in_words(columns)}. Every file "
+                "of a source has the columns of its first one that are read as more than payload."
+            )
+
+
+def in_words(columns: Sequence[str]) -> str:
+    """For a person who named another one."""
+    return ", ".join(f"`{name[:100]}`" for name in columns[:50]) or "none"

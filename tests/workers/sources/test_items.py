@@ -35,7 +35,7 @@ def items_of(opened: list[str]) -> Callable[..., list[ItemAndBytes]]:
         return picture[:most]
 
     def make(row: dict[str, Any], **given: Any) -> list[ItemAndBytes]:
-        rows = Rows(iter([]), columns=list(row), pictures=["image"] if "image" in row else [], open=open)
+        rows = Rows(lambda _: iter([]), columns=list(row), pictures=["image"] if "image" in row else [], open=open)
         return Items(orders(given=given, dataset="a/b"), rows).of(row, 7)
 
     return make
