@@ -62,8 +62,8 @@ def retry(id: str) -> Any:
     if source and not any(_is_named(failure.item) for failure in parts().ledger.all_failures(id)):
         raise RequestError(
             RequestCode.INVALID_REQUEST,
-            f"Nothing that failed in job `{id}` can be tried by itself: pictures are kept no longer, and rows that were "
-            "refused can only be read anew. Mend what its failures name, and import it again.",
+            f"Nothing that failed in job `{id}` can be tried by itself: pictures are kept no longer, and rows that "
+            "were refused can only be read anew. Mend what its failures name, and import it again.",
         )
     failed = (_once_more(failure.item) for failure in parts().ledger.all_failures(id))
     return accepted(accept(job.collection, failed, of_body=False))

@@ -10,7 +10,7 @@ import click
 from cli.client import Client, collection_path
 from cli.errors import ItemsFailed
 from cli.tables import print_json, print_table
-from cli.versions import Versions
+from cli.versions import Versions, spelt
 from shared.settings import Settings
 
 _COLUMNS = ("name", "images", "model", "dimension", "distance")
@@ -24,10 +24,10 @@ _COLUMNS = ("name", "images", "model", "dimension", "distance")
     "--live",
     type=click.IntRange(1),
     metavar="N",
-    help="Put version N live, and copy into it what came to the one before.",
+    help="Fill version N from the live one, put it live, and copy into it what came to the other meanwhile.",
 )
 @click.option("--drop", type=click.IntRange(1), metavar="N", help="Drop version N, which is not live.")
-@click.option("--yes", is_flag=True, help="Delete or drop without asking.")
+@click.option("--yes", is_flag=True, help="Delete, drop or put live without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's answer.")
 @click.pass_obj
 def collections(
@@ -50,7 +50,7 @@ def collections(
     if name and delete:
         _delete(client, name, yes)
     elif name and live:
-        _go_live(client, name, live)
+        _go_live(Versions(client, name), live, yes)
     elif name and drop:
         _drop(client, name, drop, yes)
     elif name and versions:
@@ -72,8 +72,14 @@ def _delete(client: Client, name: str, yes: bool) -> None:
     click.echo(f"{name} is deleted, with its {images:,} images.", err=True)
 
 
-def _go_live(client: Client, name: str, version: int) -> None:
-    if Versions(client, name).go_live(version):
+def _go_live(versions: Versions, number: int, yes: bool) -> None:
+    target = versions.numbered(number)
+    missing = 0 if target["live"] else versions.fill(target)
+    if missing and not yes:
+        click.confirm(
+            f"{spelt(missing)} could not be copied. Put version {number} live without?", abort=True, err=True
+        )
+    if versions.go_live(number):
         raise ItemsFailed
 
 

@@ -9,10 +9,8 @@ import click
 from cli.client import Client
 from cli.errors import ItemsFailed
 from cli.tables import print_json, print_table
-from cli.versions import Version, Versions, spelt
+from cli.versions import Versions, spelt
 from shared.settings import Settings
-
-_MOST_ROUNDS = 20
 
 
 @click.command()
@@ -59,7 +57,7 @@ def reindex(
         )
         missing = versions.catch_up(live)
     else:
-        missing = _fill(versions, target)
+        missing = versions.fill(target)
         _show_comparison(versions.comparison(target, sample), as_json)
         if missing and not allow_missing:
             click.echo(
@@ -71,17 +69,6 @@ def reindex(
             missing = versions.go_live(target["version"])
     if missing and not allow_missing:
         raise ItemsFailed
-
-
-def _fill(versions: Versions, target: Version) -> int:
-    """Copy until a round has no less to do than the one before; how many images could not be copied."""
-    total = None
-    for _ in range(_MOST_ROUNDS):
-        job = versions.copy(target)
-        if job["failed"] == job["total"] or (total is not None and job["total"] >= total):
-            break
-        total = job["total"]
-    return int(job["failed"])
 
 
 def _show_comparison(found: dict[str, Any], as_json: bool) -> None:

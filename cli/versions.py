@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any, TypeVar
 
 import click
@@ -18,6 +20,7 @@ T = TypeVar("T")
 
 _LOADING_SECONDS = 1800.0  # a large model from a slow hub
 _PAUSE_SECONDS = 5.0
+_MOST_ROUNDS = 20
 
 
 class Versions:
@@ -35,6 +38,16 @@ class Versions:
     def live(self) -> Version:
         """The version that answers to the plain name."""
         return next(version for version in self.all() if version["live"])
+
+    def numbered(self, number: int) -> Version:
+        """The version of that number."""
+        for version in self.all():
+            if version["version"] == number:
+                return version
+        raise click.ClickException(
+            f"{self._collection} has no version {number}; `lookalike collections {self._collection} --versions` lists "
+            "those that it has."
+        )
 
     def under(self, model: str, *, new: bool) -> Version:
         """The newest version under the model, made where there is none, or, with `new`, in any case."""
@@ -58,8 +71,19 @@ class Versions:
         job = _patiently(lambda: self._client.post(path, json=body))
         ended = self._ended(job["id"])
         if ended["total"]:
-            print_summary([ended])
+            with redirect_stdout(sys.stderr):  # stdout is for what a command was asked for
+                print_summary([ended])
         return ended
+
+    def fill(self, target: Version) -> int:
+        """Copy from the live one until a round has no less to do than the one before; how many images it could not."""
+        total = None
+        for _ in range(_MOST_ROUNDS):
+            job = self.copy(target)
+            if job["failed"] == job["total"] or (total is not None and job["total"] >= total):
+                break
+            total = job["total"]
+        return int(job["failed"])
 
     def go_live(self, number: int) -> int:
         """Swap, and bring over what came to the one before; how many images could not be."""

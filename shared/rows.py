@@ -20,7 +20,7 @@ class Layout:
     """How the rows of a feed are to be read; a row is its cells by column, and a missing cell is absent or None.
 
     Every column but `apart` is a payload field. A row without an id is refused where it `needs_id`, for its images
-    would stand under another name than they do; else they are known by themselves. `prices` are the columns whose cells are read as amounts, `fill` is
+    would stand a second time under another name. `prices` are the columns whose cells are read as amounts, `fill` is
     what stands for a field's missing value. `group_column` says what stands in a payload's `group`; None: of a row
     with several images, the row's own id.
     """

@@ -58,9 +58,9 @@ def _start(sender: Any, **_: object) -> None:
     if sender.app is not app:  # signals are of the process, and it may run another application's worker too
         return
     _set_up_logging()  # Celery does so later, and what is built here has things to say
-    faulthandler.enable()  # where a native library kills this process, the log says at what
     queues = sorted(app.amqp.queues.consume_from)
     try:
+        faulthandler.enable()  # where a native library kills this process, the log says at what
         _refuse_forks(sender)
         _running["parts"] = build_parts(settings)
         # With its pid, or the presence of one that was killed would speak for the one that is starting.

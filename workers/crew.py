@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable
 
 import redis
 
@@ -29,11 +28,13 @@ class Crew:
         self._redis = client
         self._models = models
         self._name = uuid.uuid4().hex
+        self._tried: list[Key] = []
 
     def meet(self) -> None:
         """Begin to load what others have, where there is room for it, and say what became of all of it."""
         found = {key: memory for tried in self._others() for key, memory in tried.items() if memory}
-        self._say(key for key, memory in found.items() if self._models.prepare(key, memory))
+        self._tried = [key for key, memory in found.items() if self._models.prepare(key, memory)]
+        self._say()
 
     def wait_for(self, card: ModelCard, seconds: float) -> None:
         """Until no other worker has still to load a model that stands here; ModelAway where that takes longer.
@@ -41,7 +42,7 @@ class Crew:
         One that has no room for it, or cannot load it, is not waited for.
         """
         key, until = self._models.key_of(card), time.monotonic() + seconds
-        self._say([])
+        self._say()
         while waiting := sum(key not in tried for tried in self._others()):
             if time.monotonic() > until:
                 raise ModelAway(
@@ -53,11 +54,14 @@ class Crew:
         self._redis.srem(_NAMES, self._name)
         self._redis.delete(_place(self._name))
 
-    def _say(self, tried: Iterable[Key]) -> None:
+    def _say(self) -> None:
         """Which models stand here, with their bytes, and with none those that do not although they were tried."""
-        said = [[*key, memory] for key, memory in (dict.fromkeys(tried, 0) | self._models.standing()).items()]
-        self._redis.sadd(_NAMES, self._name)
+        said = [
+            [*key, memory]
+            for key, memory in (dict.fromkeys(self._tried, 0) | self._models.standing()).items()
+        ]
         self._redis.set(_place(self._name), json.dumps(said), ex=_ALIVE_SECONDS)
+        self._redis.sadd(_NAMES, self._name)  # a name without words would be taken for one that fell silent
 
     def _others(self) -> list[dict[Key, int]]:
         """What each other worker has said."""

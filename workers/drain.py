@@ -32,13 +32,15 @@ def leave(code: object) -> NoReturn:
     An interpreter that closes down takes native libraries away from under their threads, and a worker that loads a
     model meanwhile would die of a signal (SIGABRT, SIGSEGV) instead of ending well.
     """
-    if not isinstance(code, int | None):
-        sys.stderr.write(f"{code}\n")
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever read it may be gone
-            stream.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    last_words = "" if isinstance(code, int | None) else f"{code}\n"
+    try:
+        logging.shutdown()
+        for stream, words in ((sys.stdout, ""), (sys.stderr, last_words)):
+            with suppress(OSError):  # whoever read it may be gone
+                stream.write(words)
+                stream.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 class Drain:

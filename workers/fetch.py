@@ -231,6 +231,7 @@ def _check_head(response: requests.Response, sink: _Sink, url: str) -> None:
             FailureCode.TRUNCATED,
             f"`{url}` comes without a length, so nobody could tell whether all of it came, and what a feed lacks is "
             "removed where it is synchronised. Have its server send Content-Length, or upload the file.",
+            retryable=False,
         )
 
 

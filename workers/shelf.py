@@ -43,9 +43,13 @@ Thing = TypeVar("Thing", bound=Loaded)
 
 
 class _Place(Generic[Thing]):
-    """One model's: empty while it is loaded, then with the model or with the reason why there is none."""
+    """One model's: empty while it is loaded, then with the model or with the reason why there is none.
 
-    def __init__(self) -> None:
+    Until then it claims the `expected` bytes.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
         self.ready = threading.Event()
         self.model: Thing | None = None
         self.failure: LookalikeError | None = None
@@ -54,7 +58,14 @@ class _Place(Generic[Thing]):
 
     @property
     def memory(self) -> int:
-        return self.model.memory if self.model else 0
+        if self.model:
+            return self.model.memory
+        return 0 if self.ready.is_set() else self.expected
+
+    @property
+    def is_away(self) -> bool:
+        """It could not be loaded for a fault that passes."""
+        return isinstance(self.failure, ServiceError)
 
 
 class Shelf(Generic[Thing]):
@@ -96,15 +107,19 @@ class Shelf(Generic[Thing]):
     def prepare(self, key: Key, memory: int) -> bool:
         """Load a model of so many bytes before anybody asks for it, where there is room beside those that stand.
 
-        False while it is being loaded; True once it stands, or does not for want of room or for another reason.
+        False while it is still to come; True once it stands, or will not for want of room or for a fault of its own.
         """
         with self._lock:
+            place = self._places.get(key)
+            if place and not place.is_away:
+                return place.ready.is_set()
             memory = max(memory, self._sizes.get(key, 0))
-            has_room = memory + sum(place.memory for place in self._places.values()) <= self._most_bytes
-            if has_room and key not in self._places and not self._closed:
-                self._begin(key, room=0)
+            if self._closed or memory + self._taken() > self._most_bytes:
+                return True
+            if self._is_due(key):
+                self._begin(key, memory)
                 self._places.move_to_end(key, last=False)  # nobody used it yet: no other makes room for it
-            return key not in self._places or self._places[key].ready.is_set()
+            return False
 
     def standing(self) -> dict[Key, int]:
         """The models that nobody has to wait for, with their bytes."""
@@ -137,10 +152,10 @@ class Shelf(Generic[Thing]):
         place = self._places.get(key)
         return place is None or time.monotonic() >= place.again_at
 
-    def _begin(self, key: Key, room: int) -> None:
-        """Load a model, once there is so much room for it."""
-        place: _Place[Thing] = _Place()
-        threading.Thread(target=self._fill, args=(key, place, room), name="model-loader", daemon=True).start()
+    def _begin(self, key: Key, memory: int) -> None:
+        """Load a model, once there is room for it: so many bytes, as far as they are known."""
+        place: _Place[Thing] = _Place(memory)
+        threading.Thread(target=self._fill, args=(key, place), name="model-loader", daemon=True).start()
         # Not before: the start may fail, and nobody must wait for what no thread loads.
         self._places[key] = place
 
@@ -149,15 +164,15 @@ class Shelf(Generic[Thing]):
             place.users -= 1
         self._make_room()
 
-    def _fill(self, key: Key, place: _Place[Thing], room: int) -> None:
+    def _fill(self, key: Key, place: _Place[Thing]) -> None:
         with self._one_at_a_time:
             try:
-                self._make_room(room)
+                self._make_room()
                 self._put(key, place, self._load(key))
             except BaseException as error:  # also a panic of Rust's, which is no Exception
                 place.failure = _failure(key, error)
-                is_away = isinstance(place.failure, ServiceError)
-                place.again_at = time.monotonic() + (_AGAIN_WHEN_AWAY_SECONDS if is_away else _AGAIN_SECONDS)
+                pause = _AGAIN_WHEN_AWAY_SECONDS if place.is_away else _AGAIN_SECONDS
+                place.again_at = time.monotonic() + pause
                 log.warning("model %s is not loaded: %s", key[0], place.failure.detail)
         place.ready.set()
         self._make_room()
@@ -178,22 +193,27 @@ class Shelf(Generic[Thing]):
             f"take {self._most_bytes / _MIB:,.0f}. Raise LOOKALIKE_MODELS_MEMORY_MIB, or take a smaller model.",
         )
 
-    def _make_room(self, bytes: int = 0) -> None:
-        """Let go of what nobody uses until the rest leaves so much."""
-        for model in self._taken_down(bytes):
+    def _taken(self) -> int:
+        return sum(place.memory for place in self._places.values())
+
+    def _make_room(self) -> None:
+        """Let go of what nobody uses until the rest fits."""
+        for model in self._taken_down():
             model.close()
 
-    def _taken_down(self, bytes: int) -> list[Thing]:
+    def _taken_down(self) -> list[Thing]:
         models = []
         with self._lock:
-            taken = bytes + sum(place.memory for place in self._places.values())
+            taken = self._taken()
             for key, place in list(self._places.items()):
                 if taken <= self._most_bytes:
                     break
-                if place.model and not place.users:
+                if place.users:
+                    continue
+                taken -= place.memory  # of one that is being loaded too: it goes once it is there
+                if place.model:
                     log.info("model %s is let go: all of them take too much", key[0])
                     models.append(place.model)
-                    taken -= place.memory
                     del self._places[key]
         return models
 

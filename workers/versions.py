@@ -114,7 +114,7 @@ def missing(
 
 def overtaken(index: Index, copy: Collection, items: Sequence[Item]) -> set[str]:
     """Ids of the items that are on their way into the live version, where others have written them since."""
-    if not copy.live:
+    if not find(index, copy.key).live:  # now: it may have gone live while they were on their way
         return set()
     standing = index.retrieve(copy.key, [item.id for item in items])
     return {

@@ -80,25 +80,43 @@ def swapped(shoes, answer, job):
     return shoes
 
 
-def test_a_version_that_is_put_live_gets_what_came_to_the_one_before(swapped, run):
+def swaps(api):
+    return [one.path.rpartition("/")[2] for one in api.received if one.method == "POST"]
+
+
+def test_a_version_is_filled_put_live_and_gets_what_came_to_the_one_before(swapped, run):
     result = run("collections", "shoes", "--live", "1")
     assert result.exit_code == 0, result.output
     assert "shoes is at version 1, under old" in result.stderr
-    assert "3 indexed" in result.stdout
-    assert [one.path.rpartition("/")[2] for one in swapped.received if one.method == "POST"] == [
-        "live",
-        "copies",
-    ]
-    [copy] = swapped.sent("POST", "/v1/collections/shoes/versions/1/copies")
-    assert json.loads(copy.body) == {"from": 2}
+    assert ("3 indexed" in result.stderr, result.stdout) == (True, "")
+    assert swaps(swapped) == ["copies", "copies", "live", "copies"]  # a second round: the first brought much
+    copies = swapped.sent("POST", "/v1/collections/shoes/versions/1/copies")
+    assert [json.loads(copy.body) for copy in copies] == [{}, {}, {"from": 2}]
     assert "lookalike collections shoes --live 2" in result.stderr
 
 
-def test_what_could_not_be_brought_to_a_version_that_is_put_live_is_told(swapped, run, answer, job):
+@pytest.mark.parametrize(
+    ("options", "typed", "posted"),
+    [
+        ((), "n\n", ["copies", "copies"]),
+        ((), "y\n", ["copies", "copies", "live", "copies"]),
+        (("--yes",), "", ["copies", "copies", "live", "copies"]),
+    ],
+)
+def test_a_version_that_lacks_images_is_put_live_only_if_that_is_wanted(
+    swapped, run, answer, job, options, typed, posted
+):
     swapped.on("GET", "/v1/jobs/j1", answer(job(indexed=1, failed=2, failures={"http_status": 2})))
-    result = run("collections", "shoes", "--live", "1")
+    result = run("collections", "shoes", "--live", "1", *options, input=typed)
     assert result.exit_code == 1
-    assert "2 images could not be copied" in result.stderr
+    assert ("2 images could not be copied" in result.stderr, swaps(swapped)) == (True, posted)
+
+
+def test_a_version_that_is_not_there_is_not_put_live(swapped, run):
+    result = run("collections", "shoes", "--live", "7")
+    assert result.exit_code == 1
+    assert "no version 7" in result.stderr
+    assert swaps(swapped) == []
 
 
 def test_a_version_that_is_live_already_gets_what_the_others_have_newer(swapped, run, answer, job):

@@ -95,7 +95,7 @@ def test_images_that_the_last_copy_could_not_bring_are_told_and_make_the_exit_co
     assert result.exit_code == 1
     assert "shop is at version 2, under new" in result.stderr
     assert "1 image could not be copied" in result.stderr
-    assert "lookalike jobs j3 --failures" in result.stdout
+    assert "lookalike jobs j3 --failures" in result.stderr
     assert "--live 1" in result.stderr
 
 
@@ -148,7 +148,7 @@ def test_images_that_cannot_be_copied_keep_the_old_version_live(shop, run, answe
     assert result.exit_code == 1
     assert "2 images could not be copied" in result.stderr
     assert f"POST {PATH}/2/live" not in asked(shop)
-    assert "lookalike jobs j2 --failures" in result.stdout
+    assert "lookalike jobs j2 --failures" in result.stderr
 
 
 def test_they_are_done_without_where_that_is_allowed(shop, run, answer, job):
@@ -160,9 +160,18 @@ def test_they_are_done_without_where_that_is_allowed(shop, run, answer, job):
 def test_without_a_swap_it_ends_with_the_comparison(shop, run):
     result = reindex(run, "--no-swap", "--json", "--sample", "7")
     assert result.exit_code == 0
-    assert json.loads(result.stdout.splitlines()[-1]) == COMPARISON
+    assert json.loads(result.stdout) == COMPARISON
     assert shop.sent("GET", f"{PATH}/2/comparison")[0].query == "sample=7"
     assert f"POST {PATH}/2/live" not in asked(shop)
+
+
+def test_json_is_all_that_stands_on_stdout_whatever_was_copied_and_failed(shop, run, answer, job):
+    failed = job(id="j2", total=2, indexed=0, failed=2, failures={"http_status": 2})
+    shop.on("GET", "/v1/jobs/j2", answer(failed))
+    result = reindex(run, "--allow-missing", "--json")
+    assert json.loads(result.stdout) == COMPARISON
+    for words in ("3 indexed", "http_status", "lookalike jobs j2 --failures", "shop is at version 2"):
+        assert words in result.stderr
 
 
 def test_a_copy_that_was_cancelled_says_so_and_how_to_go_on(shop, run, answer, job):

@@ -333,7 +333,7 @@ def test_a_job_that_is_synchronised_is_done_when_it_has_been(ledger: Ledger) -> 
     end = ledger.snapshot(job)
     assert end.sync
     assert (end.state, end.sync.absent, end.sync.removed) == ("done", 2, 2)
-    assert ledger.errands.ids(sync) == b""
+    assert ledger.errands.ids(sync) is None
     assert ledger.errands.take("syncs") is None
 
 
@@ -370,8 +370,9 @@ def test_of_two_syncs_at_once_the_newer_alone_knows_what_is_named(
     for job in (older, newer):
         ledger.seal_job(job)
         finish(ledger, job, 1)
-    overtaken, sync = taken(ledger, "syncs"), taken(ledger, "syncs")
-    assert (overtaken.job, overtaken.newer_feed, sync.newer_feed) == (older, newer, None)
+    errands = {errand.job: errand for errand in (taken(ledger, "syncs"), taken(ledger, "syncs"))}
+    overtaken, sync = errands[older], errands[newer]
+    assert (overtaken.newer_feed, sync.newer_feed) == (newer, None)
     assert ledger.errands.ids(overtaken) is None
     ids = ledger.errands.ids(sync)
     assert ids == id_hashes(items(2)) + id_hashes(items(3))
@@ -429,7 +430,7 @@ def test_a_job_that_is_synchronised_keeps_in_mind_what_any_job_names_meanwhile(
     ledger.seal_job(job)
     finish(ledger, job, 1)
     sync = taken(ledger, "syncs")
-    assert (sync.accepted, ledger.errands.ids(sync)) == (2, id_hashes(items(3)))
+    assert ledger.errands.ids(sync) == id_hashes(items(3))
     ledger.accept_chunk(ledger.open_job("shop"), items(1, 3))
     assert ledger.errands.ids(sync, after=24) == id_hashes(items(1, 3))
     ledger.errands.synced(sync)

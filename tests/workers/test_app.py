@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +19,7 @@ from shared.ledger import Ledger
 from shared.settings import Settings
 from tests.image_server import ImageServer
 from tests.running import ROOT, Proxy, Store, Valkey, Worker, until
+from workers import app
 from workers.memory import taken_bytes
 
 
@@ -60,6 +63,16 @@ def test_a_worker_that_cannot_start_ends_with_a_word(
     ended = start(pool, **({"REDIS_URL": redis_url, "LOOKALIKE_MODEL": str(small_model)} | wrong))
     assert ended.returncode == 1
     assert word in ended.stderr
+
+
+def test_a_worker_whose_errors_go_nowhere_ends_instead_of_serving_without_tools(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "_set_up_logging", lambda: None)
+    monkeypatch.setattr(app, "leave", sys.exit)  # or the tests would end here
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(SystemExit, match="cannot start: fileno"):
+        app._start(SimpleNamespace(app=app.app))
 
 
 class Place:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.conditions import besides, filtered_fields, narrowed, one_of, values_at
+from workers.conditions import besides, filtered_fields, narrowed, one_of
 
 ONE = {"key": "dx", "match": {"value": "mel"}}
 TWO = {"has_id": ["x"]}
@@ -48,32 +48,6 @@ def test_an_image_with_another_value_is_told_by_those_it_may_lack() -> None:
         ]
     }
     assert besides("f", [True]) == {"should": [{"must_not": one_of("f", [True])}]}
-
-
-@pytest.mark.parametrize(
-    ("path", "values"),
-    [
-        ("a", [1]),
-        ("a.b", []),
-        ("of.it", ["x"]),
-        ('"two words"', [2]),
-        ('of."two words"', [3]),
-        ("tags", ["x", "y"]),
-        ("offers[].price", [5, 6]),
-        ("nothing", []),
-        ("none", []),
-    ],
-)
-def test_a_path_leads_to_all_values(path: str, values: list[Any]) -> None:
-    payload = {
-        "a": 1,
-        "of": {"it": "x", "two words": 3},
-        "two words": 2,
-        "tags": ["x", "y"],
-        "offers": [{"price": 5}, {"price": 6}, "sold out"],
-        "none": None,
-    }
-    assert values_at(payload, path) == values
 
 
 def test_every_field_of_a_filter_is_found_with_its_type() -> None:

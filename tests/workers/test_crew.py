@@ -93,6 +93,17 @@ def test_one_that_may_not_have_a_model_or_has_no_room_is_not_waited_for(
         one[0].wait_for(card, 0)
 
 
+def test_one_that_waits_for_the_others_still_says_what_it_has_no_room_for(
+    parts: Parts, one: tuple[Crew, Models], new_model: str, card: ModelCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one[0].meet()
+    with joined(parts, new_model) as full:
+        monkeypatch.setattr(full[1]._others, "_most_bytes", 1)
+        full[0].meet()
+        full[0].wait_for(full[1].default.card, 0)
+        one[0].wait_for(card, 0)
+
+
 def test_one_that_left_or_fell_silent_is_not_waited_for(
     parts: Parts, redis_client: redis.Redis, one: tuple[Crew, Models], card: ModelCard
 ) -> None:

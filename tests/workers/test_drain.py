@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -34,3 +35,21 @@ def test_a_process_ends_as_by_exit_and_tears_nothing_down(code: str, status: int
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (status, "logged\nprinted\n", words)
+
+
+def test_a_process_whose_errors_nobody_reads_ends_too() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", _LEAVES.format(code="'no model'")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=writes,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writes)
+    assert (ended.returncode, ended.stdout) == (1, "logged\nprinted\n")

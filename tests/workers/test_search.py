@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,6 +158,15 @@ def test_groups_are_one_row_a_product_with_its_best_view_and_how_many_matched(
     assert found.indexes == {"kind": "keyword"}
 
 
+def test_an_image_that_is_the_best_of_several_groups_is_one_hit(parts: Parts, shop: ImageServer) -> None:
+    system = {id: point.payload["_image"] for id, point in parts.index.retrieve("shop", ["p4", "p5"]).items()}
+    tags = {"p4": ["a", "b"], "p5": ["c"]}
+    parts.index.set_payloads("shop", {id: {"_image": system[id], "tags": tags[id]} for id in tags})
+    answer = ask(parts, id="p3", group_by="tags")
+    assert sorted(group["id"] for group in answer["groups"]) == ["a", "b", "c"]
+    assert sorted(ids(answer)) == ["p4", "p5"]
+
+
 def test_groups_have_the_payload_that_is_asked_for(parts: Parts, shop: ImageServer) -> None:
     answer = ask(parts, id="p3", group_by="kind", with_payload=["price"])
     assert all(hit["payload"].keys() == {"price"} for group in answer["groups"] for hit in group["hits"])
@@ -194,6 +204,18 @@ def test_a_search_ends_where_nobody_could_read_its_answer_any_more(
     long_ago = time.time() - parts.settings.search_ttl - 1
     answer = search(Query(collection="shop", id="p1", sent_at=long_ago, **options), parts)
     assert (answer["state"], answer["problem"]["code"]) == ("failed", "timeout")
+
+
+@pytest.mark.parametrize("options", [{}, {"group_by": "kind"}, {"placeholders": False}])
+def test_a_search_ends_before_its_worker_counts_as_idle(
+    parts: Parts, shop: ImageServer, options: dict[str, Any]
+) -> None:
+    hurried = replace(parts, settings=parts.settings.model_copy(update={"idle_seconds": 1e-6}))
+    answer = ask(hurried, id="p1", **options)
+    assert (answer["state"], answer["problem"]["code"]) == ("failed", "timeout")
+    assert "LOOKALIKE_IDLE_SECONDS" in answer["problem"]["detail"]
+    batch = search_all([Query(collection="shop", id="p1", sent_at=time.time(), **options)], hurried)
+    assert batch["results"][0]["problem"]["code"] == "timeout"
 
 
 def test_placeholders_are_left_out_when_asked_to(parts: Parts, shop: ImageServer) -> None:

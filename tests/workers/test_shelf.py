@@ -292,6 +292,77 @@ def test_one_that_cannot_be_prepared_is_tried_once(shelf: Shelf[Thing], store: S
     assert (store.asked, shelf.standing()) == ([A], {})
 
 
+def test_what_could_not_be_prepared_for_a_fault_that_passes_is_tried_again(
+    shelf: Shelf[Thing], store: Store
+) -> None:
+    store.faults[A] = ModelAway("The hub does not answer.")
+    shelf.prepare(A, 10)
+    until(shelf._places[A].ready.is_set, "it was never tried")
+    assert not shelf.prepare(A, 10)  # it is still to come
+    assert store.asked == [A]
+    del store.faults[A]
+    shelf._places[A].again_at = 0.0  # its pause is over
+    prepare(shelf, A)
+    assert shelf.standing() == {A: 10}
+
+
+def test_it_is_not_waited_for_where_its_room_was_taken_meanwhile(shelf: Shelf[Thing], store: Store) -> None:
+    store.faults[A] = ModelAway("The hub does not answer.")
+    shelf.prepare(A, 10)
+    until(shelf._places[A].ready.is_set, "it was never tried")
+    take(shelf, B)
+    take(shelf, C)
+    assert shelf.prepare(A, 10)
+    assert store.asked == [A, B, C]
+
+
+def test_what_is_being_loaded_has_its_room_already(shelf: Shelf[Thing], store: Store) -> None:
+    store.gates[A] = threading.Event()
+    assert not shelf.prepare(A, 10)
+    assert not shelf.prepare(B, 10)
+    assert shelf.prepare(C, 10)  # there is no room for a third
+    store.gates[A].set()
+    prepare(shelf, A)
+    prepare(shelf, B)
+    assert store.asked == [A, B]
+
+
+def test_what_made_room_for_one_that_is_being_loaded_is_not_prepared_again(
+    shelf: Shelf[Thing], store: Store
+) -> None:
+    for key in (C, A, B):
+        take(shelf, key)
+    store.gates[C] = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(take, shelf, C)
+        until(lambda: A not in shelf.standing(), "no room was made")
+        assert shelf.prepare(A, 10)
+        store.gates[C].set()
+        assert asked.result().key == C
+    assert store.asked == [C, A, B, C]
+    assert set(shelf.standing()) == {B, C}
+
+
+def test_one_that_is_being_prepared_goes_before_those_that_were_used(
+    shelf: Shelf[Thing], store: Store
+) -> None:
+    c, a = take(shelf, C), take(shelf, A)
+    take(shelf, ("d", None))
+    assert c.closed.wait(10)
+    shelf._places.pop(("d", None))
+    store.gates[B] = threading.Event()
+    shelf.prepare(B, 10)
+    until(lambda: B in store.asked, "B was never asked for")
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(take, shelf, C)
+        until(lambda: C in shelf._places, "nobody asked for C")
+        assert take(shelf, A) is a  # and looks for room, as whoever leaves does
+        store.gates[B].set()
+        asked.result()
+    until(lambda: set(shelf.standing()) == {A, C}, "B stayed")
+    assert not a.closed.is_set()
+
+
 def test_an_error_of_who_uses_a_model_is_his_own(shelf: Shelf[Thing]) -> None:
     with pytest.raises(ZeroDivisionError), shelf.take(A):
         raise ZeroDivisionError

@@ -295,6 +295,16 @@ def test_a_copy_gives_way_to_what_came_into_the_live_version_since_it_was_listed
     assert (ended, price(shop, "shop@2")) == (["unchanged"], 2)
 
 
+def test_a_copy_gives_way_also_where_its_version_went_live_while_it_was_on_its_way(
+    shop: Parts, images: ImageServer
+) -> None:
+    def swapped() -> None:
+        shop.index.go_live("shop", 2)
+        run(chunk(images, "shop", "/jpeg/1.jpg", price=2), shop)
+
+    assert (run(listed(shop), shop, during=swapped), price(shop, "shop@2")) == (["unchanged"], 2)
+
+
 def test_what_was_deleted_and_sent_again_while_its_copy_was_on_its_way_stands(
     shop: Parts, images: ImageServer
 ) -> None:

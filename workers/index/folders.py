@@ -72,7 +72,7 @@ class Folders:
         """Nothing of this name is live, and all of its numbers can be given again."""
         del self.live[name]
         for number in self._numbers(name):
-            self.of(version_key(name, number)).rmdir()
+            shutil.rmtree(self.of(version_key(name, number)))  # not empty where a file manager looked into it
 
     def go_live(self, name: str, version: int) -> None:
         live = self.live | {name: version}

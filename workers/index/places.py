@@ -109,7 +109,8 @@ class Places:
             raise no_collection(key)
         if not collection.live:
             self._refuse_unversioned(name)
-            self._keep_dropped(key, self._dropped(name))
+            if dropped := self._dropped(name):
+                self._keep_dropped(key, dropped)
             self._point(name, key)
         self.forget(name)
 

@@ -149,7 +149,8 @@ def _needed(layout: Layout, picture_column: str | None) -> list[str]:
 def _there(column: str, argument: str, rows: Rows) -> str:
     """The column; where it is not among those that the source says it has, SourceError."""
     if rows.columns and column not in rows.columns:
+        there = in_words(rows.columns)
         raise SourceError(
-            f"There is no column `{column[:100]}`; there are {in_words(rows.columns)}. Name the column with `{argument}`."
+            f"There is no column `{column[:100]}`; there are {there}. Name the column with `{argument}`."
         )
     return column

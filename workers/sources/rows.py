@@ -52,8 +52,8 @@ def check_columns(path: str, columns: Sequence[str], needed: Collection[str]) ->
     for column in needed:
         if column not in columns:
             raise SourceError(
-                f"`{path.rpartition('/')[2]}` has no column `{column[:100]}`; there are {in_words(columns)}. Every file "
-                "of a source has the columns of its first one that are read as more than payload."
+                f"`{path.rpartition('/')[2]}` has no column `{column[:100]}`; there are {in_words(columns)}. Every "
+                "file of a source needs the columns that say more than payload: ids, images, groups, prices."
             )
 
 

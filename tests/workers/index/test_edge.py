@@ -241,6 +241,18 @@ def test_dropped_numbers_outlive_closing_and_opening(swapped: Path) -> None:
     index.close()
 
 
+def test_a_file_in_the_folder_of_a_dropped_version_hinders_no_drop_and_no_new_collection(
+    swapped: Path,
+) -> None:
+    index = EdgeIndex(swapped)
+    index.drop("shop@1")
+    (swapped / "shop@1" / ".DS_Store").write_bytes(b"as a file manager leaves it")
+    index.drop("shop")
+    assert index.create("shop", CARD) is True
+    assert index.create("shop@2", OTHER_CARD) is True
+    index.close()
+
+
 def test_a_collection_whose_maker_died_before_it_went_live_stands(tmp_path: Path) -> None:
     index = EdgeIndex(tmp_path)
     index.create("shop", CARD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,39 @@ def test_it_is_looked_at_again_when_images_came(index: Looked) -> None:
     assert index.facet("shop", "nothing") == []
     index.upsert("shop", [image("new", nothing="x")])
     assert index.facet("shop", "nothing") == [("x", 1)]
+
+
+def test_it_is_looked_at_again_when_payloads_were_brought_up_to_date(index: Looked) -> None:
+    assert index.facet("shop", "nothing") == []
+    index.set_payloads("shop", {"i1": image("i1", nothing="x").payload})
+    assert index.facet("shop", "nothing") == [("x", 1)]
+
+
+def test_it_is_remembered_though_images_go(index: Looked) -> None:
+    index.facet("shop", "nothing")
+    index.delete("shop", ["i1"])
+    index.facet("shop", "nothing")
+    assert index.looks == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "payload", "values"),
+    [
+        ("sizes[].eu", {"sizes": [{"us": 40}, {"eu": 7}]}, [(7, 1)]),
+        ("of", {"of": [None, "a"]}, [("a", 1)]),
+    ],
+)
+def test_a_field_is_counted_whose_first_member_lacks_it(
+    index: Looked, field: str, payload: dict[str, Any], values: list[tuple[Any, int]]
+) -> None:
+    index.upsert("shop", [image("new", **payload)])
+    assert index_group_field(field, shop(index), index) is True
+    assert index.facet("shop", field) == values
+
+
+def test_nulls_of_one_image_do_not_hide_the_values_of_others(index: Looked) -> None:
+    index.upsert("shop", [image(f"n{n}", of=value) for n, value in enumerate([[None], [None], "a", [None]])])
+    assert index.facet("shop", "of") == [("a", 1)]
 
 
 def test_it_is_looked_at_again_after_a_while(index: Looked, monkeypatch: pytest.MonkeyPatch) -> None:

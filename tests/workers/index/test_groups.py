@@ -242,6 +242,14 @@ def test_a_field_that_makes_no_groups_is_refused_in_words(index: Index, value: A
     assert refused.value.code is RequestCode.INVALID_REQUEST
 
 
+def test_a_field_that_makes_no_groups_is_refused_before_many_images_are_read(index: Index) -> None:
+    put(index, [image(str(n), FIRST + n * np.eye(DIMENSION)[1] / 999, of=n + 0.5) for n in range(1000)], "of")
+    asked = Asked(index)
+    with pytest.raises(RequestError, match="cannot be grouped by `of`"):
+        Groups(Neighbours(asked, "shop", FIRST), "of").page(10, 0, 1)  # type: ignore[arg-type]
+    assert asked.questions <= 2
+
+
 def test_a_field_that_no_image_has_makes_no_groups(index: Index) -> None:
     index.create("shop", _CARD)
     index.upsert("shop", [image("a", FIRST)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -47,18 +48,18 @@ def put(index: Index, *points: Point) -> Collection:
 
 
 def real(index: Index, pictures: Pictures, **options: Any) -> RealNeighbours:
-    return RealNeighbours(index, "shop", FIRST, pictures=pictures, **options)
+    return RealNeighbours(Neighbours(index, "shop", FIRST, **options), pictures)
 
 
 def placeholders(pictures: Pictures, hashes: str) -> str:
-    pictures.learn(hashes)
+    pictures.learn(hashes, math.inf)
     return "".join(sorted(pictures.placeholders))
 
 
 def test_a_picture_under_three_products_or_ids_is_a_placeholder(index: Index, shop: Collection) -> None:
     assert placeholders(Placeholders(index).of(shop), "abcde") == "ad"
     for one, is_one in {"a": True, "b": False, "c": False, "d": True, "e": False}.items():
-        assert Placeholders(index).of(shop).learn([one]) is is_one
+        assert Placeholders(index).of(shop).learn([one], math.inf) is is_one
 
 
 def test_another_field_may_say_what_a_product_is(index: Index, shop: Collection) -> None:
@@ -67,9 +68,16 @@ def test_another_field_may_say_what_a_product_is(index: Index, shop: Collection)
 
 def test_no_question_is_asked_when_nobody_waits_any_more(index: Index, shop: Collection) -> None:
     late = real(index, Placeholders(index).of(shop), until=time.time() - 1)
-    for question in (late.total, late.count, lambda: late.nearest(1), lambda: late.more_than(1)):
+    for question in (late.count, lambda: late.nearest(1), lambda: late.more_than(1)):
         with pytest.raises(ItemError, match="LOOKALIKE_SEARCH_TTL"):
             question()
+
+
+def test_no_picture_is_looked_at_when_nobody_waits_any_more(index: Index, shop: Collection) -> None:
+    pictures = Placeholders(index).of(shop)
+    with pytest.raises(ItemError, match="LOOKALIKE_SEARCH_TTL"):
+        pictures.learn("abcde", time.time() - 1)
+    assert placeholders(pictures, "abcde") == "ad"
 
 
 def test_they_are_remembered_for_a_while(index: Index, shop: Collection) -> None:

@@ -35,7 +35,8 @@ def items_of(opened: list[str]) -> Callable[..., list[ItemAndBytes]]:
         return picture[:most]
 
     def make(row: dict[str, Any], **given: Any) -> list[ItemAndBytes]:
-        rows = Rows(lambda _: iter([]), columns=list(row), pictures=["image"] if "image" in row else [], open=open)
+        pictures = ["image"] if "image" in row else []
+        rows = Rows(lambda _: iter([]), columns=list(row), pictures=pictures, open=open)
         return Items(orders(given=given, dataset="a/b"), rows).of(row, 7)
 
     return make
@@ -110,8 +111,8 @@ def test_where_nobody_named_a_column_of_ids_a_row_without_one_is_known_by_its_ur
 
 
 def test_what_an_item_weighs_is_counted_in_bytes(tmp_path: Path) -> None:
-    lines = [json.dumps({"url": f"http://a.example/{text}", "text": text * 400}) for text in "a質"]
-    read = read_here(written(tmp_path / "a.jsonl", lines), given={"max_item_bytes": 1000})
+    rows = [{"url": f"http://a.example/{text}", "text": text * 400} for text in "a質"]
+    read = read_here(written(tmp_path / "a.json", json.dumps(rows).encode()), given={"max_item_bytes": 1000})
     assert list(read.refusals()) == ["http://a.example/質"]
 
 
