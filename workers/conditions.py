@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,8 +11,6 @@ from shared.errors import RequestError
 from workers.index.interface import Collection, FieldType, Filter, Index
 
 Condition = dict[str, Any]
-
-_STEP = re.compile(r'"([^"]+)"|([^.\[\]"]+)')
 
 
 def narrowed(
@@ -51,16 +48,6 @@ def besides(field: str, values: Sequence[GroupId]) -> Condition:
     ]
     several = [{"must": excepts}] if excepts else []
     return {"should": [{"must_not": one_of(field, values)}, *several]}
-
-
-def values_at(payload: dict[str, Any], field: str) -> list[Any]:
-    """An image's values of a field, given as Qdrant's path (`a.b`, `tags[]`, `"two words"`)."""
-    values: list[Any] = [payload]
-    for quoted, plain in _STEP.findall(field):
-        name = quoted or plain
-        values = [value[name] for value in values if isinstance(value, dict) and name in value]
-        values = [member for value in values for member in _listed(value)]
-    return values
 
 
 def index_filtered(filter: Filter | None, collection: Collection, index: Index) -> None:

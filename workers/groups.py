@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 from shared.contract import GroupId, point_id
 from shared.errors import RequestCode, RequestError
-from workers.conditions import Condition, besides, empty, one_of, values_at
-from workers.index.interface import Collection, Index, ScoredPoint
+from workers.conditions import Condition, besides, empty, one_of
+from workers.index.interface import Collection, Index, ScoredPoint, values_at
 from workers.neighbours import Neighbours
+from workers.placeholders import RealNeighbours
 
 _FIRST_ROUND = 100  # images
 _LARGEST_ROUND = 1000
 _TOGETHER = 200  # images whose groups are filled by one question
 _MOST_PASSED = 10_000  # images in no group, on the way to those that are
+_MOST_IN_VAIN = (
+    200  # of them while there is no group at all: most likely none of the field's values makes one
+)
 
 _Key = tuple[type, GroupId]  # `True` and `1` are different groups
 
@@ -36,7 +40,7 @@ class Groups:
     number or a truth value is in no group. RequestError(INVALID_REQUEST) where the nearest ones are all in none.
     """
 
-    def __init__(self, neighbours: Neighbours, field: str) -> None:
+    def __init__(self, neighbours: Neighbours | RealNeighbours, field: str) -> None:
         self._neighbours = neighbours
         self._field = field
 
@@ -55,7 +59,7 @@ class Groups:
         found: dict[_Key, GroupId] = {}
         passed: list[str] = []
         room = _FIRST_ROUND
-        while len(found) < wanted and len(passed) < _MOST_PASSED:
+        while len(found) < wanted and len(passed) < (_MOST_PASSED if found else _MOST_IN_VAIN):
             points = having.narrowed(must=self._besides(found), must_not=_these(passed)).nearest(room)
             is_last, known = len(points) < room, set(found)
             for point in points if is_last else _settled(points):

@@ -70,9 +70,14 @@ class Neighbours:
         return bisect_left(range(total), True, key=lambda skipped: not self.nearest(1, skipped))
 
     def _check_time(self) -> None:
-        if time.time() > self.until:
-            raise ItemError(
-                FailureCode.TIMEOUT,
-                "The search took longer than its answer is kept (LOOKALIKE_SEARCH_TTL). Narrow it with a filter, or "
-                "ask for fewer groups.",
-            )
+        check_time(self.until)
+
+
+def check_time(until: float) -> None:
+    """ItemError(TIMEOUT) after `until`, in seconds of the epoch."""
+    if time.time() > until:
+        raise ItemError(
+            FailureCode.TIMEOUT,
+            "The search took longer than half of LOOKALIKE_IDLE_SECONDS, or than its answer is kept "
+            "(LOOKALIKE_SEARCH_TTL). Narrow it with a filter, ask for fewer groups, or send smaller batches.",
+        )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.contract import SYSTEM_KEY, point_id
-from workers.conditions import index_fields, narrowed, one_of, values_at
-from workers.index.interface import HASH, Collection, Index, ScoredPoint
-from workers.neighbours import Neighbours
+from workers.conditions import Condition, index_fields, narrowed, one_of
+from workers.index.interface import HASH, Collection, Index, ScoredPoint, values_at
+from workers.neighbours import Neighbours, check_time
 
 GROUP = "group"  # the field that views of one product share (API.md)
 
@@ -56,32 +56,37 @@ class Pictures:
         self._collection = collection
         self._group = group
 
-    def learn(self, hashes: Iterable[str]) -> bool:
-        """Look at those that are not known yet; whether there is a placeholder among them."""
+    def learn(self, hashes: Iterable[str], until: float) -> bool:
+        """Look at those that are not known yet; whether there is a placeholder among them.
+
+        ItemError(TIMEOUT) after `until`, in seconds of the epoch.
+        """
         new = sorted(set(hashes) - self.placeholders - self._others)
-        found = {sha256 for sha256 in self._repeated(new) if self._is_under_many(sha256)}
+        found = {sha256 for sha256 in self._repeated(new, until) if self._is_under_many(sha256, until)}
         self.placeholders |= found
         self._others = (
             self._others.union(new) - found if len(self._others) < _MOST else frozenset(new) - found
         )
         return bool(found)
 
-    def _repeated(self, hashes: Sequence[str]) -> list[str]:
+    def _repeated(self, hashes: Sequence[str], until: float) -> list[str]:
         """Those that many images have. All are counted together, and in halves where they are more than should be."""
         if not hashes:
             return []
+        check_time(until)
         images = self._index.count(self._collection, filter=narrowed(None, must=one_of(HASH, hashes)))
         if images < len(hashes) + _PRODUCTS - 1:
             return []
         if len(hashes) == 1:
             return list(hashes)
         half = len(hashes) // 2
-        return self._repeated(hashes[:half]) + self._repeated(hashes[half:])
+        return self._repeated(hashes[:half], until) + self._repeated(hashes[half:], until)
 
-    def _is_under_many(self, sha256: str) -> bool:
+    def _is_under_many(self, sha256: str, until: float) -> bool:
         """Each look at its images leaves out the products that were seen."""
         same, products = narrowed(None, must=one_of(HASH, [sha256])), 0
         while products < _PRODUCTS:
+            check_time(until)
             points, _ = self._index.scroll(self._collection, filter=same, limit=1)
             if not points:
                 return False
@@ -92,10 +97,11 @@ class Pictures:
         return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class RealNeighbours(Neighbours):
+@dataclass(frozen=True)
+class RealNeighbours:
     """Neighbours without placeholders. Those of which nothing is known yet are counted."""
 
+    neighbours: Neighbours
     pictures: Pictures
 
     def nearest(self, limit: int, offset: int = 0) -> list[ScoredPoint]:
@@ -105,13 +111,15 @@ class RealNeighbours(Neighbours):
         for look in range(_LOOKS):
             room = max(wanted, min(_FIRST_LOOK * 2**look, _LARGEST_LOOK))
             points = self._without_known().nearest(room)
-            if not self.pictures.learn(_hash(point) for point in points):
+            if not self.pictures.learn(map(_hash, points), self.neighbours.until):
                 break
         real = [point for point in points if _hash(point) not in self.pictures.placeholders]
         return real[offset:wanted]
 
-    def total(self) -> int:
-        return self._without_known().total()
+    def narrowed(
+        self, *, must: Iterable[Condition] = (), must_not: Iterable[Condition] = (), exact: bool = False
+    ) -> RealNeighbours:
+        return replace(self, neighbours=self.neighbours.narrowed(must=must, must_not=must_not, exact=exact))
 
     def more_than(self, number: int) -> bool:
         return self._without_known().more_than(number)
@@ -120,9 +128,7 @@ class RealNeighbours(Neighbours):
         return self._without_known().count()
 
     def _without_known(self) -> Neighbours:
-        known = one_of(HASH, sorted(self.pictures.placeholders))
-        fewer = vars(self.narrowed(must_not=known))
-        return Neighbours(**{name: value for name, value in fewer.items() if name != "pictures"})
+        return self.neighbours.narrowed(must_not=one_of(HASH, sorted(self.pictures.placeholders)))
 
 
 def _hash(point: ScoredPoint) -> str:

@@ -93,7 +93,8 @@ class Preparation:
         data = self._uploads.read(item.upload or "")
         if data is None:
             raise ItemError(
-                FailureCode.EMPTY, "The picture's bytes are no longer kept; upload the file again, or import it again."
+                FailureCode.EMPTY,
+                "The picture's bytes are no longer kept; upload the file again, or import it again.",
             )
         return data
 

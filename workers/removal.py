@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 
 from shared.contract import SYSTEM_KEY
 from shared.thumbnails import Thumbnails
-from workers.index.interface import Index, split_key
+from workers.index.interface import HASH, Index, split_key
 
-_SHA256 = f"{SYSTEM_KEY}.sha256"
 _AT_ONCE = 16  # thumbnails; files may lie far away, and while some are deleted others may be needed again
 
 
@@ -46,8 +45,8 @@ def forget(index: Index, thumbnails: Thumbnails | None, key: str, hashes: Collec
 
 def _standing(index: Index, name: str, hashes: list[str]) -> set[str]:
     standing: set[str] = set()
-    asked = {"must": [{"key": _SHA256, "match": {"any": hashes}}]}
+    asked = {"must": [{"key": HASH, "match": {"any": hashes}}]}
     for version in index.versions(name):
-        counts = index.facet(version.key, _SHA256, filter=asked, limit=len(hashes))
+        counts = index.facet(version.key, HASH, filter=asked, limit=len(hashes))
         standing |= {value for value, count in counts if count}
     return standing

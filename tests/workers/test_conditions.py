@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
 from workers.conditions import besides, filtered_fields, narrowed, one_of
 
 ONE = {"key": "dx", "match": {"value": "mel"}}

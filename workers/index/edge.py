@@ -126,6 +126,7 @@ class EdgeIndex:
         with self._using(name) as shard:
             written = [_written(point, shard.card.dimension) for point in points]
             shard.engine.update(edge.UpdateOperation.upsert_points(written))
+            self._facets.forget()
 
     def set_payloads(self, name: str, payloads: Mapping[str, dict[str, Any]]) -> None:
         with self._using(name) as shard:
@@ -133,6 +134,7 @@ class EdgeIndex:
                 # By filter, because by id the engine fails on an image that was deleted meanwhile.
                 chosen = edge.Filter(must=[edge.HasIdCondition({point_id(id)})])
                 shard.engine.update(edge.UpdateOperation.overwrite_payload_by_filter(chosen, payload))
+            self._facets.forget()
 
     def retrieve(self, name: str, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Point]:
         with self._using(name) as shard:

@@ -22,6 +22,8 @@ Filter = dict[str, Any]  # Qdrant's own filter JSON, already validated by the AP
 MOST_INDEXES = 256
 HASH = f"{SYSTEM_KEY}.sha256"  # there is always room for its index: images could not be removed without it
 
+# One name of a field's path: `a.b`, `tags[]`, `"two words"`.
+_STEP = re.compile(r'"([^"]+)"|([^.\[\]"]+)')
 _KEY = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
 
 
@@ -34,6 +36,16 @@ def split_key(name: str) -> tuple[str, int | None]:
     """A collection's plain name, and the version that `name` asks for: None where that is the live one."""
     parts = _KEY.fullmatch(name)
     return (parts[1], int(parts[2])) if parts else (name, None)
+
+
+def values_at(payload: dict[str, Any], field: str) -> list[Any]:
+    """An image's values of a field, given as Qdrant's path (`a.b`, `tags[]`, `"two words"`); nulls are none."""
+    values: list[Any] = [payload]
+    for quoted, plain in _STEP.findall(field):
+        name = quoted or plain
+        found = [value[name] for value in values if isinstance(value, dict) and name in value]
+        values = [member for value in found for member in (value if isinstance(value, list) else [value])]
+    return [value for value in values if value is not None]
 
 
 @dataclass(frozen=True)
@@ -172,9 +184,9 @@ class Index(Protocol):
     def index_values(self, name: str, key: str) -> bool:
         """Make the payload index by which a field's values are told apart and counted, if none stands.
 
-        False where no image has the field, which may be up to a minute ago while images are neither added nor
-        removed. RequestError(INVALID_REQUEST) where its values are no words, whole numbers or truth values, and
-        where the collection has no room for one more index.
+        False where no image has the field, which may be some seconds ago where another process writes.
+        RequestError(INVALID_REQUEST) where its values are no words, whole numbers or truth values, and where the
+        collection has no room for one more index.
         """
         ...
 

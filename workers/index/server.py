@@ -87,11 +87,13 @@ class ServerIndex:
         with self._at(name) as place:
             for batch in _batches(written):
                 self._client.upsert(place, batch, wait=True)
+        self._facets.forget()
 
     def set_payloads(self, name: str, payloads: Mapping[str, dict[str, Any]]) -> None:
         with self._at(name) as place:
             for batch in _batches(_overwrite(id, payload) for id, payload in payloads.items()):
                 self._client.batch_update_points(place, batch, wait=True)
+        self._facets.forget()
 
     def retrieve(self, name: str, ids: Sequence[str], *, vectors: bool = False) -> dict[str, Point]:
         with self._at(name) as place:
