@@ -139,7 +139,10 @@ _EXAMPLES: Schema = {
     "maxItems": limits.MAX_QUERY_PICTURES,
 }
 _RESULT: dict[str, Schema] = {
-    "hits": {**array(ref("Hit")), "description": "Best first. With `group_by`, the best of each group, each image once."},
+    "hits": {
+        **array(ref("Hit")),
+        "description": "Best first. With `group_by`, the best of each group, each image once.",
+    },
     "groups": {**array(ref("Group")), "description": "With `group_by`: best first."},
     "problem": ref("Problem"),
     "took_ms": {

@@ -109,7 +109,10 @@ class Settings(BaseSettings):
         gt=0,
     )
     idle_seconds: float = _knob(
-        60.0, "A worker with a free slot that takes nothing from a filled queue for so long ends.", gt=0
+        60.0,
+        "A worker with a free slot that takes nothing from a filled queue for so long ends. "
+        "A search's index work, and a batch of searches, may take half of it.",
+        gt=0,
     )
     drain_seconds: float = _knob(
         20.0,
