@@ -22,7 +22,7 @@ run: setup ## start everything on this machine: http://127.0.0.1:8080
 	@$(BIN)/lookalike up
 
 test: setup lint ## lint, then every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: setup ## kill every part at random moments, for half an hour (TABLE=file keeps what came of it)
 	$(BIN)/python -m pytest -s -m faults tests/faults $(if $(TABLE),--faults-table $(TABLE))
