@@ -129,7 +129,7 @@ SYNC: dict[str, Schema] = {
     "force": {
         "type": ["boolean", "null"],
         "default": False,
-        "description": "Remove them whatever their share.",
+        "description": "Remove them whatever their share, and also where items could not be read: once, by hand.",
     },
 }
 
@@ -204,7 +204,7 @@ SCHEMAS: dict[str, Schema] = {
         sync={
             **record(absent=nullable(INTEGER), share=nullable(NUMBER), refused=nullable(STRING)),
             "description": "With `sync`: how many images the feed does not name, null until every item has ended; "
-            "and why none of them was removed.",
+            "and why not all of them were removed.",
         },
     ),
     "Import": {**shape(**SOURCE, **SYNC), "additionalProperties": False},

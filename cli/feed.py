@@ -88,7 +88,9 @@ _OPTIONS = (
         type=click.FloatRange(0, 1),
         help="Remove nothing if it would be more than this share of the collection.  [default: 0.2]",
     ),
-    click.option("--force", is_flag=True, help="Remove them however many they are."),
+    click.option(
+        "--force", is_flag=True, help="Remove them however many they are, and though items were unreadable."
+    ),
 )
 
 

@@ -7,8 +7,7 @@ has read are one step, so that a reader which dies doubles nothing and loses not
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +30,7 @@ def feed_key(job: str, name: str) -> str:
     return f"{feed_folder(job)}/{name}"
 
 
-def _removing_key(collection: str) -> str:
+def _removal_key(collection: str) -> str:
     return f"lookalike:removing:{collection}"
 
 
@@ -41,8 +40,7 @@ class Errand:
 
     `attempt` counts the tries since it last got on, this one included. An import is to be read from behind `position`
     on, its reader's own word, "" at first; where `is_open` is false it is read or cancelled, and only to be cleared up.
-    Of so many of its items nobody can say which images they are: they are `unnamed`. `newer_feed` is the sync that came
-    after this one.
+    Of so many of its items nobody can say which images they are: they are `unnamed`.
     """
 
     line: Line
@@ -56,7 +54,6 @@ class Errand:
     sync: Sync | None = None
     last_error: str | None = None
     unnamed: int = 0
-    newer_feed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,6 @@ class Errands:
             sync=None if sync is None else Sync.model_validate_json(sync),
             last_error=record[b"last_error"].decode() if b"last_error" in record else None,
             unnamed=int(record.get(b"unnamed", 0)),
-            newer_feed=record[b"newer_feed"].decode() if b"newer_feed" in record else None,
         )
 
     def keep(self, errand: Errand) -> Kept:
@@ -158,20 +154,26 @@ class Errands:
         is_whole = after + len(more) == HASH_BYTES * int(named or 0)
         return more if newest == errand.job.encode() and is_whole else None
 
-    @contextmanager
-    def removing(self, errand: Errand, ids: Sequence[str]) -> Iterator[None]:
-        """While the block removes some of these images, workers can see it: `is_removing`.
+    def newer_feed(self, errand: Errand) -> str | None:
+        """The sync of the same collection that came after this one."""
+        newer = self._redis.hget(f"lookalike:job:{errand.job}", "newer_feed")
+        return None if newer is None else newer.decode()
 
-        Where the block breaks, they see it until the lease would have run out: the engine may remove them yet.
-        """
-        mark = _removing_key(errand.collection)
-        self._redis.set(mark, b"".join(map(id_hash, ids)), px=self._lease_ms)
-        yield
-        self._redis.delete(mark)
+    def mark_removal(self, errand: Errand, ids: Sequence[str]) -> None:
+        """Some of these images are about to go, and workers can see it, for as long as a lease lasts at most."""
+        self._redis.set(_removal_key(errand.collection), b"".join(map(id_hash, ids)), px=self._lease_ms)
+
+    def count_removal(self, errand: Errand, images: int) -> None:
+        """So many of them go now."""
+        self._redis.hincrby(f"lookalike:job:{errand.job}", "gone", images)
+
+    def unmark_removal(self, errand: Errand) -> None:
+        """Those that should go are gone, or none of them goes."""
+        self._redis.delete(_removal_key(errand.collection))
 
     def is_removing(self, collection: str, ids: Sequence[str]) -> bool:
         """Whether one of these images may be about to go."""
-        mark = self._redis.get(_removing_key(collection))
+        mark = self._redis.get(_removal_key(collection))
         if not mark:
             return False
         hashes = {mark[start : start + HASH_BYTES] for start in range(0, len(mark), HASH_BYTES)}
@@ -181,6 +183,6 @@ class Errands:
         """So many images are absent from the feed; said before the first is removed."""
         self._run("compared", errand.job, errand.token, absent, share)
 
-    def synced(self, errand: Errand, *, refused: str = "", spared: int = 0) -> None:
-        """What was absent is removed, save what was `spared`, or `refused` says why nothing is: the job is done."""
-        self._run("synced", errand.job, errand.token, self._ttl, refused, spared)
+    def synced(self, errand: Errand, refused: str = "") -> None:
+        """What was absent is removed, or `refused` says why not all of it is: the job is done."""
+        self._run("synced", errand.job, errand.token, self._ttl, refused)

@@ -65,7 +65,10 @@ def payload_invalid(why: str, *, unnamed: bool = False) -> Refusal:
 
 
 def _url_refusal(url: str, *, is_id: bool) -> Refusal | None:
-    """Why a URL cannot be fetched, None where it can. Where there is no other id, it is the id that cannot be read."""
+    """Why a URL cannot be fetched, None where it can.
+
+    Where there is no other id, it is the id that cannot be read; and a list that is cut off stood for several images.
+    """
     if len(url) > MAX_URL_LENGTH:
         why = f"The URL has {len(url):,} characters, {MAX_URL_LENGTH:,} are allowed."
     elif _WEB_URL.fullmatch(url):
@@ -74,7 +77,7 @@ def _url_refusal(url: str, *, is_id: bool) -> Refusal | None:
         why = "The URL is empty."
     else:
         why = f"`{url[:200]}` is no http or https URL, or has spaces or control characters in it."
-    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=is_id)
+    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=is_id or url.startswith("["))
 
 
 def _flaw(value: Any, depth: int) -> str | None:

@@ -33,7 +33,7 @@ class Table:
 
     def __iter__(self) -> Iterator[list[str]]:
         while (cells := self._next()) is not None:
-            if cells:
+            if any(cells):
                 yield cells
 
     @property

@@ -46,7 +46,8 @@ class Crew:
         while waiting := sum(key not in tried for tried in self._others()):
             if time.monotonic() > until:
                 raise ModelAway(
-                    f"The model {card.name} is being loaded by {waiting} more search workers. Ask again in a minute."
+                    f"Search workers that have still to load the model {card.name}: {waiting}. Ask again in a minute; "
+                    "where it goes on, their logs say why they cannot."
                 )
             time.sleep(_LOOK_SECONDS)
 

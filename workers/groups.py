@@ -17,9 +17,7 @@ _FIRST_ROUND = 100  # images
 _LARGEST_ROUND = 1000
 _TOGETHER = 200  # images whose groups are filled by one question
 _MOST_PASSED = 10_000  # images in no group, on the way to those that are
-_MOST_IN_VAIN = (
-    200  # of them while there is no group at all: most likely none of the field's values makes one
-)
+_MOST_IN_VAIN = 200  # of them while there is no group at all: most likely no value of the field makes one
 
 _Key = tuple[type, GroupId]  # `True` and `1` are different groups
 

@@ -29,7 +29,7 @@ def search(query: Query, parts: Parts, until: float = math.inf) -> dict[str, Any
     """The search's result as the API hands it out, `{state, hits, took_ms}`, or `{state, problem, took_ms}`.
 
     What is wrong with the query or its picture is part of the answer; a service that fails raises. With `group_by`
-    there are `groups` too, and `hits` are the best of each. After `until`, in seconds of the epoch, it fails.
+    there are `groups` too, and `hits` are the best of each. After `until`, in seconds of the epoch, it is not begun.
     """
     took = Stopwatch(queue=max(0.0, time.time() - query.sent_at) * 1000)
     try:
@@ -39,7 +39,7 @@ def search(query: Query, parts: Parts, until: float = math.inf) -> dict[str, Any
             raise no_collection(query.collection)
         question = asked(query, collection, parts, took)
         with took.of("search"):
-            found = _found(query, _neighbours(query, question, collection, parts, until), collection, parts)
+            found = _found(query, _neighbours(query, question, collection, parts), collection, parts)
     except (ItemError, RequestError) as error:
         problem = {"code": error.code, "detail": error.detail}
         return {"state": "failed", "problem": problem, "took_ms": took.milliseconds}
@@ -60,7 +60,7 @@ def _ends_at(query: Query, settings: Settings) -> float:
 
 
 def _neighbours(
-    query: Query, question: Asked, collection: Collection, parts: Parts, until: float
+    query: Query, question: Asked, collection: Collection, parts: Parts
 ) -> Neighbours | RealNeighbours:
     index_filtered(query.filter, collection, parts.index)
     neighbours = Neighbours(
@@ -70,7 +70,7 @@ def _neighbours(
         filter=narrowed(query.filter, must_not=_itself(question)),
         score_threshold=query.score_threshold,
         exact=query.exact,
-        until=min(until, _ends_at(query, parts.settings)),  # from now on: its model may have come late
+        until=_ends_at(query, parts.settings),  # from now on: its model may have come late
     )
     if query.placeholders:
         return neighbours

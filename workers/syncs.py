@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
 import numpy as np
 
 from shared.errands import Errand, Errands, Line
 from shared.parcels import HASH_BYTES, id_hash
-from workers.errands import Held
+from workers.errands import Held, Stopped
 from workers.index.interface import Collection
 from workers.parts import Parts
 from workers.removal import remove
@@ -72,19 +71,19 @@ class Syncs:
         try:
             named = Named(self._errands, errand)
             absent, share = self._absent(named, collection, hand) if collection else ([], 0.0)
+            self._errands.compared(errand, len(absent), share)
+            refused = _refusal(errand, len(absent), share)
+            if collection and not refused:
+                for start in range(0, len(absent), _REMOVED_AT_ONCE):
+                    batch = absent[start : start + _REMOVED_AT_ONCE]
+                    self._remove(batch, named, collection.key, errand, hand)
         except Unsure:
-            self._errands.synced(errand, refused=_unsure(errand))
-            return
-        self._errands.compared(errand, len(absent), share)
-        if refused := _refusal(errand, len(absent), share):
-            self._errands.synced(errand, refused=refused)
-            return
-        removed = self._remove(absent, named, collection.key, errand, hand) if collection else 0
-        self._errands.synced(errand, spared=len(absent) - removed)
-        log.info("removed %d images that the feed no longer names", removed, extra={"job": errand.job})
+            refused = _unsure(self._errands.newer_feed(errand))
+        self._errands.synced(errand, refused)
+        log.info("synchronised: %s", refused or "what was absent is removed", extra={"job": errand.job})
 
     def give_up(self, errand: Errand, reason: str) -> None:
-        self._errands.synced(errand, refused=f"The collection could not be compared with the feed: {reason}")
+        self._errands.synced(errand, f"The collection could not be compared with the feed: {reason}")
 
     def lost(self, errand: Errand) -> None:
         """Nothing of it stays."""
@@ -107,33 +106,33 @@ class Syncs:
             if cursor is None:
                 return
 
-    def _remove(self, absent: list[str], named: Named, key: str, errand: Errand, hand: Held) -> int:
-        """How many went: not those that somebody has sent since they were compared."""
-        removed = 0
-        with suppress(Unsure):  # a newer feed came, and the rest is its own
-            for start in range(0, len(absent), _REMOVED_AT_ONCE):
-                batch = absent[start : start + _REMOVED_AT_ONCE]
-                removed += self._remove_some(batch, named, key, errand, hand)
-        return removed
+    def _remove(self, batch: list[str], named: Named, key: str, errand: Errand, hand: Held) -> None:
+        """Those that nobody has sent since they were compared.
 
-    def _remove_some(self, batch: list[str], named: Named, key: str, errand: Errand, hand: Held) -> int:
-        """Items are accepted before their chunk is claimed: so either this hears of one, or its chunk sees the mark."""
-        with self._errands.removing(errand, batch):
+        Items are accepted before their chunk is claimed: so either this hears of one, or its chunk sees the mark.
+        """
+        batch = named.missing(batch)  # so that one which is overtaken marks nothing
+        self._errands.mark_removal(errand, batch)
+        try:
             gone = named.missing(batch)
             hand.look()
-            if gone:
-                remove(self._parts.index, self._parts.thumbnails, key, gone)
-        return len(gone)
+        except (Unsure, Stopped):
+            self._errands.unmark_removal(errand)
+            raise
+        if gone:  # where this breaks the mark stays: the engine may remove them yet
+            self._errands.count_removal(errand, len(gone))
+            remove(self._parts.index, self._parts.thumbnails, key, gone)
+        self._errands.unmark_removal(errand)
 
 
-def _unsure(errand: Errand) -> str:
-    if errand.newer_feed:
+def _unsure(newer_feed: str | None) -> str:
+    if newer_feed:
         return (
-            f"A newer feed (job `{errand.newer_feed}`) came meanwhile; it removes what is absent from it, and this one "
-            "removed nothing. If that job was cancelled, send the newest feed again."
+            f"A newer feed (job `{newer_feed}`) came meanwhile; it removes what is absent from it, and this one "
+            "removes nothing more. If that job was cancelled, send the newest feed again."
         )
     return (
-        "Redis does not know all that was sent since this job began, so nothing was removed: the job began under an "
+        "Redis does not know all that was sent since this job began, so nothing more is removed: it began under an "
         "earlier version of Lookalike, or Redis lost some of it (let it evict nothing, `maxmemory-policy noeviction`). "
         "Send the feed again."
     )
@@ -146,7 +145,7 @@ def _refusal(errand: Errand, absent: int, share: float) -> str:
         return ""
     if errand.unnamed:
         return (
-            f"{errand.unnamed:,} items of the feed could not be read, and any of them may be an image that stands: "
+            f"Of the feed's items {errand.unnamed:,} could not be read, and any of them may be an image that stands: "
             "none was removed. Mend what the job's failures name, or send the feed again with `force=true`."
         )
     if share > errand.sync.share:

@@ -2,7 +2,7 @@
 --   lookalike:job:<id>           hash: collection, state, total, accepted, unnamed (items), indexed, unchanged, failed,
 --                                code:<c>, times; of an import also source, position, parked; where it is synchronised
 --                                also sync, named (ids that stand in :ids), newer_feed (the job that came after it),
---                                absent, absent_share, removed, sync_refused; of each errand holder:<line> (a token),
+--                                gone (images), absent, absent_share, removed, sync_refused; of each errand holder:<line> (a token),
 --                                tries:<line> and outages:<line>
 --   lookalike:job:<id>:chunks    hash: number -> "<items>:<packed body>"; a chunk is pending while it stands here
 --   lookalike:job:<id>:leases    hash: token:<n>, until:<n> (ms), attempts:<n>, outages:<n>; fetches:<n> where its items

@@ -33,6 +33,12 @@ def test_without_an_id_the_url_is_the_id(client: FlaskClient, accepted: Accepted
     assert ids == ["http://a.example/1", "x"]
 
 
+def test_a_row_without_any_cell_is_no_row(client: FlaskClient, accepted: Accepted) -> None:
+    assert (
+        len(accepted(post(client, "id,url,dx\n1,http://a.example/1,\n,,\n\n2,http://a.example/2,mel\n"))) == 2
+    )
+
+
 def test_columns_of_other_feeds_are_mapped(client: FlaskClient, accepted: Accepted) -> None:
     body = "Uniq Id,Image,id\nu1,http://a.example/1,5\n"
     items = accepted(post(client, body, url_column="Image", id_column="Uniq Id"))

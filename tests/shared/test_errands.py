@@ -329,6 +329,7 @@ def test_a_job_that_is_synchronised_is_done_when_it_has_been(ledger: Ledger) -> 
     assert ledger.errands.keep(sync).state == "held"
     ledger.errands.compared(sync, 2, 0.25)
     ledger.errands.compared(sync, 1, 0.125)
+    ledger.errands.count_removal(sync, 2)
     ledger.errands.synced(sync)
     end = ledger.snapshot(job)
     assert end.sync
@@ -372,7 +373,7 @@ def test_of_two_syncs_at_once_the_newer_alone_knows_what_is_named(
         finish(ledger, job, 1)
     errands = {errand.job: errand for errand in (taken(ledger, "syncs"), taken(ledger, "syncs"))}
     overtaken, sync = errands[older], errands[newer]
-    assert (overtaken.newer_feed, sync.newer_feed) == (newer, None)
+    assert [ledger.errands.newer_feed(errand) for errand in (overtaken, sync)] == [newer, None]
     assert ledger.errands.ids(overtaken) is None
     ids = ledger.errands.ids(sync)
     assert ids == id_hashes(items(2)) + id_hashes(items(3))
@@ -410,11 +411,12 @@ def test_where_the_ids_cannot_be_kept_nothing_is_accepted_and_no_position_reache
 def test_what_is_being_removed_is_marked_until_it_is(ledger: Ledger, redis_client: redis.Redis) -> None:
     begun(ledger, Sync())
     errand = taken(ledger)
-    with ledger.errands.removing(errand, ["i1", "i2"]):
-        assert ledger.errands.is_removing("shop", ["i0", "i2"])
-        assert not ledger.errands.is_removing("shop", ["i0"])
-        assert not ledger.errands.is_removing("lamps", ["i1"])
-        assert redis_client.pttl("lookalike:removing:shop") > 0
+    ledger.errands.mark_removal(errand, ["i1", "i2"])
+    assert ledger.errands.is_removing("shop", ["i0", "i2"])
+    assert not ledger.errands.is_removing("shop", ["i0"])
+    assert not ledger.errands.is_removing("lamps", ["i1"])
+    assert redis_client.pttl("lookalike:removing:shop") > 0
+    ledger.errands.unmark_removal(errand)
     assert not ledger.errands.is_removing("shop", ["i1"])
 
 
@@ -438,12 +440,17 @@ def test_a_job_that_is_synchronised_keeps_in_mind_what_any_job_names_meanwhile(
     assert not redis_client.exists(f"lookalike:job:{job}:ids", "lookalike:syncing:shop")
 
 
-def test_what_was_spared_was_not_removed(ledger: Ledger) -> None:
+@pytest.mark.parametrize(("gone", "removed"), [((), 0), ((2, 1), 3), ((3, 5), 5)])
+def test_what_went_was_removed_and_no_more_than_was_absent(
+    ledger: Ledger, gone: tuple[int, ...], removed: int
+) -> None:
     job, errand = begun(ledger, Sync()), taken(ledger)
     ledger.errands.seal(errand)
     sync = taken(ledger, "syncs")
     ledger.errands.compared(sync, 5, 0.1)
-    ledger.errands.synced(sync, spared=2)
+    for images in gone:
+        ledger.errands.count_removal(sync, images)
+    ledger.errands.synced(sync)
     end = ledger.snapshot(job)
     assert end.sync
-    assert (end.sync.absent, end.sync.removed) == (5, 3)
+    assert (end.sync.absent, end.sync.removed) == (5, removed)

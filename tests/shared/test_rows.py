@@ -44,3 +44,14 @@ def test_a_filler_stands_where_nothing_else_does() -> None:
     layout = Layout(fill={"age": 0, "price": 1.0}, prices={"price"}, apart={"url"})
     [item] = layout.items({"url": "http://a.example/1", "age": None, "price": "$5"}, same)
     assert item.payload == {"age": 0, "price": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("cell", "unnamed"), [('["http://a.example/1","http://b', True), ("", False), ("ftp:/x", False)]
+)
+def test_a_list_of_images_that_is_cut_off_stands_for_several(cell: str, unnamed: bool) -> None:
+    for separator in ("|", None):
+        layout = Layout(id_column="id", separator=separator, apart={"id", "url"})
+        [item] = layout.items({"id": "p", "url": cell}, same)
+        assert item.refused
+        assert (item.refused.code, item.refused.unnamed) == ("bad_url", unnamed)

@@ -390,7 +390,7 @@ def test_an_import_that_is_synchronised_keeps_the_ids_of_all_it_accepted(
     job = reader.ledger.open_job("shop", source=Source(files=[shop.url("/feed.csv")]), sync=Sync())
     reader.ledger.begin_import(job)
     runner(reader).run()
-    errand = Errand("syncs", job, "shop", "", 1, True, 0.0)
+    errand = Errand("syncs", job, "shop", "", 1, True)
     assert len(reader.ledger.errands.ids(errand) or b"") == 8 * ROWS
 
 

@@ -111,7 +111,7 @@ def test_rows_that_could_not_be_read_may_name_any_image_so_none_is_removed(parts
     assert after.sync
     assert (after.sync.absent, after.sync.share, after.sync.removed) == (1, 0.05, 0)
     assert after.sync.refused
-    for words in ("2 items", "could not be read", "force=true"):
+    for words in ("items 2 could not be read", "force=true"):
         assert words in after.sync.refused
 
 
@@ -172,8 +172,45 @@ def test_a_feed_that_is_overtaken_in_the_middle_removes_no_more(
     newer = lambda *_: parts.ledger.open_job("shop", sync=Sync())  # noqa: E731
     monkeypatch.setattr(syncs, "remove", _then(syncs.remove, newer))
     after = synced(parts, job)
-    assert after.sync == SyncSnapshot(absent=10, share=0.5, refused=None, removed=2)
+    assert after.sync
+    assert (after.sync.absent, after.sync.removed) == (10, 2)
+    assert "A newer feed" in (after.sync.refused or "")
+    assert not parts.ledger.errands.is_removing("shop", ids(range(20)))
     assert len(left(parts)) == 18
+
+
+def test_a_feed_that_is_overtaken_while_it_is_compared_says_so(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fed(ids(range(18)))
+    compared = parts.ledger.errands.compared
+
+    def overtaken(*args: Any) -> None:
+        compared(*args)
+        parts.ledger.open_job("shop", sync=Sync())
+
+    monkeypatch.setattr(type(parts.ledger.errands), "compared", lambda _, *args: overtaken(*args))
+    after = synced(parts, job)
+    assert after.sync
+    assert (after.sync.absent, after.sync.removed) == (2, 0)
+    assert "A newer feed" in (after.sync.refused or "")
+
+
+def test_a_removal_that_is_stopped_before_it_began_holds_up_no_chunk(
+    parts: Parts, fed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = fed(ids(range(18)))
+    mark = parts.ledger.errands.mark_removal
+
+    def cancelled(*args: Any) -> None:
+        mark(*args)
+        assert parts.ledger.errands.is_removing("shop", ["p18"])
+        parts.ledger.cancel(job)
+
+    monkeypatch.setattr(type(parts.ledger.errands), "mark_removal", lambda _, *args: cancelled(*args))
+    assert synced(parts, job).state == "cancelled"
+    assert not parts.ledger.errands.is_removing("shop", ["p18"])
+    assert len(left(parts)) == 20
 
 
 def send(parts: Parts, *names: str, collection: str = "shop") -> None:

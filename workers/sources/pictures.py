@@ -43,11 +43,11 @@ class Pictures:
             return place
         if self._open is None:
             why = f"`{place[:200]}` is no http or https URL, and paths of files are not read from here."
-            return Refusal(code=FailureCode.BAD_URL, detail=why)
+            return _bad(place, why)
         try:
             return self._sized(self._open(place, self._max_bytes + 1))
         except Unreadable as error:
-            return Refusal(code=FailureCode.BAD_URL, detail=f"{error.detail}.")
+            return _bad(place, f"{error.detail}.")
 
     def _sized(self, data: bytes) -> Picture:
         if not data:
@@ -56,3 +56,8 @@ class Pictures:
             return data
         why = f"The picture has more than {self._max_bytes:,} bytes, so many are allowed (LOOKALIKE_FETCH_MAX_BYTES)."
         return Refusal(code=FailureCode.TOO_LARGE, detail=why)
+
+
+def _bad(place: str, why: str) -> Refusal:
+    """A list of pictures that is cut off stood for several of them."""
+    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=place.startswith("["))

@@ -132,6 +132,11 @@ def test_a_picture_that_is_not_to_be_had_is_named_by_its_id_alone(tmp_path: Path
     assert (list(named.refusals()), named.unnamed) == (["a", "b", "c"], [])
 
 
+def test_a_list_of_pictures_that_is_cut_off_stands_for_several(tmp_path: Path) -> None:
+    feed = written(tmp_path / "a.jsonl", [json.dumps({"id": "a", "image": '["http://a.example/1","http'})])
+    assert read_here(feed, image_column="image").unnamed == ["a"]
+
+
 def test_a_picture_whose_payload_cannot_be_kept_is_named_by_its_bytes(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [{"bytes": b"one", "path": None}], "_x": [1]}), tmp_path / "a.parquet")
     read = read_here(tmp_path / "a.parquet")
