@@ -71,7 +71,7 @@ def test_a_model_is_waited_for_until_all_have_it(
     one: tuple[Crew, Models], other: tuple[Crew, Models], card: ModelCard
 ) -> None:
     other[0].meet()
-    with pytest.raises(ModelAway, match=": 1. Ask"):
+    with pytest.raises(ModelAway, match=r": 1\. Ask"):
         one[0].wait_for(card, 0)
     until(lambda: not other[0].meet() and one[1].key_of(card) in other[1].standing(), "it was never loaded")
     other[0].meet()
@@ -85,7 +85,7 @@ def test_one_that_may_not_have_a_model_or_has_no_room_is_not_waited_for(
         monkeypatch.setattr(full[1]._others, "_most_bytes", 1)
         for crew, _ in (without, full):
             crew.meet()
-        with pytest.raises(ModelAway, match=": 2. Ask"):
+        with pytest.raises(ModelAway, match=r": 2\. Ask"):
             one[0].wait_for(card, 0)
         for crew, models in (without, full):
             crew.meet()
@@ -111,7 +111,7 @@ def test_one_that_left_or_fell_silent_is_not_waited_for(
         leaving[0].meet()
         dying[0].meet()
         leaving[0].leave()
-        with pytest.raises(ModelAway, match=": 1. Ask"):
+        with pytest.raises(ModelAway, match=r": 1\. Ask"):
             one[0].wait_for(card, 0)
         redis_client.delete(crew_module._place(dying[0]._name))  # as after 12 s
         one[0].wait_for(card, 0)
