@@ -38,10 +38,15 @@ def variant(context: Context, name: Name) -> Variant:
         raise Missing("OpenVINO is not installed (the extra `openvino`)")
     runtime = "openvino" if name == "int8" else name
     model = _quantized(context) if name == "int8" else context.vit
-    # What is compared with it, the limit and the notebooks, is the CPU's too.
+    # What is compared with it, the limit and the notebooks, is the CPU's too, and makes no thumbnails.
     return Variant(
         name,
-        {"LOOKALIKE_MODEL": str(model), "LOOKALIKE_RUNTIME": runtime, "LOOKALIKE_DEVICE": "cpu"},
+        {
+            "LOOKALIKE_MODEL": str(model),
+            "LOOKALIKE_RUNTIME": runtime,
+            "LOOKALIKE_DEVICE": "cpu",
+            "LOOKALIKE_THUMBNAILS": "false",
+        },
     )
 
 
