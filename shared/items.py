@@ -64,11 +64,13 @@ def payload_invalid(why: str, *, unnamed: bool = False) -> Refusal:
     return Refusal(code=FailureCode.PAYLOAD_INVALID, detail=why, unnamed=unnamed)
 
 
-def _url_refusal(url: str, *, is_id: bool) -> Refusal | None:
-    """Why a URL cannot be fetched, None where it can.
+def bad_url(url: str, why: str, *, is_id: bool = False) -> Refusal:
+    """The refusal of what is no URL. A list of them that is cut off stood for several images."""
+    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=is_id or url.startswith("["))
 
-    Where there is no other id, it is the id that cannot be read; and a list that is cut off stood for several images.
-    """
+
+def _url_refusal(url: str, *, is_id: bool) -> Refusal | None:
+    """Why a URL cannot be fetched, None where it can. Where there is no other id, it is the id that cannot be read."""
     if len(url) > MAX_URL_LENGTH:
         why = f"The URL has {len(url):,} characters, {MAX_URL_LENGTH:,} are allowed."
     elif _WEB_URL.fullmatch(url):
@@ -77,7 +79,7 @@ def _url_refusal(url: str, *, is_id: bool) -> Refusal | None:
         why = "The URL is empty."
     else:
         why = f"`{url[:200]}` is no http or https URL, or has spaces or control characters in it."
-    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=is_id or url.startswith("["))
+    return bad_url(url, why, is_id=is_id)
 
 
 def _flaw(value: Any, depth: int) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from shared.cells import urls_in
 from shared.contract import Refusal
 from shared.errors import FailureCode
+from shared.items import bad_url
 from workers.sources.rows import Unreadable
 
 Picture = bytes | str | Refusal
@@ -43,11 +44,11 @@ class Pictures:
             return place
         if self._open is None:
             why = f"`{place[:200]}` is no http or https URL, and paths of files are not read from here."
-            return _bad(place, why)
+            return bad_url(place, why)
         try:
             return self._sized(self._open(place, self._max_bytes + 1))
         except Unreadable as error:
-            return _bad(place, f"{error.detail}.")
+            return bad_url(place, f"{error.detail}.")
 
     def _sized(self, data: bytes) -> Picture:
         if not data:
@@ -56,8 +57,3 @@ class Pictures:
             return data
         why = f"The picture has more than {self._max_bytes:,} bytes, so many are allowed (LOOKALIKE_FETCH_MAX_BYTES)."
         return Refusal(code=FailureCode.TOO_LARGE, detail=why)
-
-
-def _bad(place: str, why: str) -> Refusal:
-    """A list of pictures that is cut off stood for several of them."""
-    return Refusal(code=FailureCode.BAD_URL, detail=why, unnamed=place.startswith("["))

@@ -196,14 +196,18 @@ def test_a_drop_that_died_before_the_live_version_was_gone_leaves_it_standing(sw
     assert counted(swapped) == {"shop@2": 1}
 
 
+def assert_nothing_stands_and_it_can_begin_anew(root: Path) -> None:
+    assert counted(root) == {}
+    index = EdgeIndex(root)
+    assert index.create("shop", CARD) is True
+    index.close()
+    assert counted(root) == {"shop@1": 0}
+
+
 def test_a_drop_that_died_after_the_live_version_was_gone_is_a_drop(swapped: Path) -> None:
     for version in ("shop@1", "shop@2"):
         (swapped / version).rename(swapped / f".old-{version}")
-    assert counted(swapped) == {}
-    index = EdgeIndex(swapped)
-    assert index.create("shop", CARD) is True
-    index.close()
-    assert counted(swapped) == {"shop@1": 0}
+    assert_nothing_stands_and_it_can_begin_anew(swapped)
 
 
 def test_what_was_written_of_a_dropped_collection_puts_no_later_version_live(swapped: Path) -> None:
@@ -223,11 +227,7 @@ def test_what_a_process_left_that_died_in_a_drop_hinders_no_new_collection(swapp
     for version in ("shop@1", "shop@2"):
         shutil.rmtree(swapped / version)
         (swapped / version).mkdir()
-    assert counted(swapped) == {}
-    index = EdgeIndex(swapped)
-    assert index.create("shop", CARD) is True
-    index.close()
-    assert counted(swapped) == {"shop@1": 0}
+    assert_nothing_stands_and_it_can_begin_anew(swapped)
 
 
 def test_dropped_numbers_outlive_closing_and_opening(swapped: Path) -> None:

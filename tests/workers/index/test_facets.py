@@ -14,7 +14,7 @@ from workers.conditions import index_fields
 from workers.groups import index_group_field
 from workers.index import facets, interface
 from workers.index.edge import EdgeIndex
-from workers.index.interface import HASH, Collection, Filter, Point
+from workers.index.interface import HASH, Collection, Point
 
 
 class Looked(EdgeIndex):
@@ -22,17 +22,9 @@ class Looked(EdgeIndex):
 
     looks = 0
 
-    def scroll(
-        self,
-        name: str,
-        *,
-        filter: Filter | None = None,
-        limit: int = 100,
-        cursor: str | None = None,
-        vectors: bool = False,
-    ) -> tuple[list[Point], str | None]:
+    def scroll(self, name: str, **asked: Any) -> tuple[list[Point], str | None]:
         self.looks += 1
-        return super().scroll(name, filter=filter, limit=limit, cursor=cursor, vectors=vectors)
+        return super().scroll(name, **asked)
 
 
 @pytest.fixture
